@@ -1,0 +1,41 @@
+"""Errors that reach a person: each knows the exit code of the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class LabError(Exception):
+    """Something went wrong while the lab ran, so there is no verdict; exit code 4."""
+
+    exit_code = 4
+
+
+class BadInput(LabError):
+    """Input that cannot be used: `message` names the place and the remedy; exit code 2."""
+
+    exit_code = 2
+
+
+class Missing(LabError):
+    """This machine lacks something: `message` says what and how to get it; exit code 3."""
+
+    exit_code = 3
+
+
+class CommandFailed(LabError):
+    """A command ended with a status that is not 0, or not within its time limit (status None)."""
+
+    def __init__(self, host: str, argv: Sequence[str], status: int | None, output: str) -> None:
+        self.host, self.argv, self.status, self.output = host, list(argv), status, output
+        ended = "did not end in time" if status is None else f"ended with status {status}"
+        shown = " ".join(argv)
+        super().__init__(f"{host}: `{shown}` {ended}: {output.strip()[-2000:] or '(no output)'}")
+
+
+class WaitTimeout(LabError):
+    """A state did not come about: says what was waited for, how long, and what was last seen."""
+
+    def __init__(self, what: str, seconds: float, last: object) -> None:
+        self.what, self.seconds, self.last = what, seconds, last
+        super().__init__(f"waited {seconds:g} s for {what}; last seen: {last}")

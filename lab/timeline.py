@@ -1,0 +1,76 @@
+"""The one record of a run: every load, fault and observer appends events to it."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+Event = dict[str, Any]
+"""`t` (Unix seconds, one clock for all hosts), `where`, `kind`, and what the kind adds."""
+
+
+class Timeline:
+    """Events in the order they came in, also written to `path`, one JSON object a line.
+
+    Appending is safe from any thread; each event is flushed to the file as it comes in. `path`
+    None keeps the events in memory only.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._events: list[Event] = []
+        self._lock = threading.Lock()
+        self._file = path.open("a", encoding="utf-8") if path else None
+
+    def add(self, where: str, kind: str, *, t: float | None = None, **details: Any) -> Event:
+        """Append one event that happened at `t` (now, if not given) and return it."""
+        event: Event = {
+            "t": round(time.time() if t is None else t, 6),
+            "where": where,
+            "kind": kind,
+        }
+        event.update(details)
+        self.extend([event])
+        return event
+
+    def extend(self, events: Iterable[Event]) -> None:
+        """Append events that were made elsewhere (another process, a guest)."""
+        batch = list(events)
+        with self._lock:
+            self._events.extend(batch)
+            if self._file and batch:
+                self._file.write("".join(json.dumps(e) + "\n" for e in batch))
+                self._file.flush()
+
+    def events(self, kind: str | None = None, where: str | None = None) -> list[Event]:
+        """The events so far, sorted by time; only those of `kind` and at `where`, if given."""
+        with self._lock:
+            found = [
+                e
+                for e in self._events
+                if (kind is None or e["kind"] == kind) and (where is None or e["where"] == where)
+            ]
+        return sorted(found, key=lambda e: e["t"])
+
+    def __iter__(self) -> Iterator[Event]:
+        return iter(self.events())
+
+    def close(self) -> None:
+        """Close the file; the events stay readable."""
+        if self._file:
+            self._file.close()
+            self._file = None
+
+    @classmethod
+    def read(cls, path: Path) -> Timeline:
+        """The timeline of an earlier run; a last line that was cut off is left out."""
+        timeline = cls()
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                timeline._events.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+        return timeline
