@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lab.errors import CommandFailed, Missing
+from lab.waiting import wait_for
 
 OnLine = Callable[[str], None]
 
@@ -147,10 +149,19 @@ class LocalProcess:
                 self.popen.stdin.close()
 
     def kill(self) -> None:
-        """See Process."""
-        self.popen.kill()
+        """See Process. Ends its whole session, which is ours: a kernel program has helpers."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
         self.wait(10.0)
+        wait_for(f"the end of {self.argv[0]}", self._group_is_gone, seconds=10.0, every=0.002)
         self.close_input()
+
+    def _group_is_gone(self) -> bool:
+        try:
+            os.killpg(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
 
 
 class LocalRunner:

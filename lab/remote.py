@@ -1,0 +1,252 @@
+"""Commands in a guest, over SSH (paramiko) on its link-local management interface."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import shlex
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import paramiko
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from lab import sandbox
+from lab.commands import OnLine, Result
+from lab.errors import CommandFailed, LabError, WaitTimeout
+
+logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # its failures reach us as exceptions
+
+T = TypeVar("T")
+
+
+def in_network_of(pid: int, work: Callable[[], T]) -> T:
+    """Call `work` in a thread that has entered the network namespace of process `pid`.
+
+    A namespace is a property of the thread, and a socket stays in the one it was opened in.
+    """
+
+    def enter() -> T:
+        sandbox.set_network_namespace(pid)
+        return work()
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(enter).result()
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys of one run: what a client proves itself with, and what every guest does."""
+
+    client: paramiko.PKey
+    authorized: str
+    host_blob: bytes
+    host_file: bytes
+
+    @classmethod
+    def make(cls) -> Keys:
+        """New Ed25519 keys; `host_file` is in dropbear's own format (its signkey/ed25519 code)."""
+        private = Ed25519PrivateKey.generate()
+        text = private.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.OpenSSH,
+            serialization.NoEncryption(),
+        )
+        client = paramiko.Ed25519Key.from_private_key(io.StringIO(text.decode()))
+        host = Ed25519PrivateKey.generate()
+        seed, public = host.private_bytes_raw(), host.public_key().public_bytes_raw()
+        name = _string(b"ssh-ed25519")
+        return cls(
+            client=client,
+            authorized=f"ssh-ed25519 {client.get_base64()} lab\n",
+            host_blob=name + _string(public),
+            host_file=name + _string(seed + public),
+        )
+
+
+def _string(data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + data
+
+
+class SshProcess:
+    """A Process (see lab.commands) in a guest."""
+
+    def __init__(
+        self, runner: SshRunner, argv: Sequence[str], log: Path, on_line: OnLine | None
+    ) -> None:
+        self.runner, self.argv = runner, list(argv)
+        self._channel = runner.open_channel()
+        # The first line tells the process id, for kill(): exec keeps it.
+        self._channel.exec_command(f"echo $$; exec {shlex.join(argv)}")
+        self._pid: int | None = None
+        self._started = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._read_out, args=(log, on_line), daemon=True),
+            threading.Thread(target=self._read_err, args=(log,), daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _read_out(self, log: Path, on_line: OnLine | None) -> None:
+        with self._channel.makefile("rb") as stream, log.open("ab") as out:
+            for raw in stream:
+                line = raw if isinstance(raw, bytes) else raw.encode()
+                if self._pid is None:
+                    self._pid = int(line)
+                    self._started.set()
+                elif on_line:
+                    on_line(line.decode(errors="replace").rstrip("\n"))
+                else:
+                    out.write(line)
+                    out.flush()
+        self._started.set()
+
+    def _read_err(self, log: Path) -> None:
+        with self._channel.makefile_stderr("rb") as stream, log.open("ab") as out:
+            for raw in stream:
+                out.write(raw if isinstance(raw, bytes) else raw.encode())
+                out.flush()
+
+    def poll(self) -> int | None:
+        """See Process."""
+        return self._channel.recv_exit_status() if self._channel.exit_status_ready() else None
+
+    def wait(self, seconds: float) -> int:
+        """See Process."""
+        if not self._channel.status_event.wait(seconds):
+            raise CommandFailed(self.runner.host, self.argv, None, "")
+        for thread in self._threads:
+            thread.join(2.0)
+        return self._channel.recv_exit_status()
+
+    def send(self, line: str) -> None:
+        """See Process."""
+        self._channel.sendall(line.encode() + b"\n")
+
+    def close_input(self) -> None:
+        """See Process."""
+        self._channel.shutdown_write()
+
+    def kill(self) -> None:
+        """See Process."""
+        self._started.wait(5.0)
+        if self._pid is not None and self.poll() is None:
+            self.runner.run(["kill", "-9", str(self._pid)], check=False)
+            self.wait(10.0)
+
+
+class SshRunner:
+    """Runs commands in one guest over one SSH connection; see lab.commands.Runner."""
+
+    def __init__(self, host: str, transport: paramiko.Transport) -> None:
+        self.host, self._transport = host, transport
+
+    @classmethod
+    def connect(
+        cls, host: str, namespace_pid: int, address: str, keys: Keys, *, seconds: float
+    ) -> SshRunner:
+        """Connect to `address`:22 from the network namespace of `namespace_pid`.
+
+        Tries until `seconds` are over, then raises WaitTimeout with the last refusal. Raises
+        LabError if the guest shows another host key than the run gave it.
+        """
+        deadline = time.monotonic() + seconds
+        return in_network_of(namespace_pid, lambda: cls._try(host, address, keys, deadline))
+
+    @classmethod
+    def _try(cls, host: str, address: str, keys: Keys, deadline: float) -> SshRunner:
+        began, refusal = time.monotonic(), "nothing"
+        while time.monotonic() < deadline:
+            try:
+                # Short, for a SYN that the guest was too young to answer is sent again after 1 s.
+                sock = socket.create_connection((address, 22), timeout=0.1)
+            except OSError as refused:
+                refusal = str(refused)
+                time.sleep(0.01)
+                continue
+            sock.settimeout(None)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            transport = paramiko.Transport(sock)
+            transport.banner_timeout = 10.0
+            try:
+                transport.start_client(timeout=10.0)
+                shown = transport.get_remote_server_key()
+                if shown.asbytes() != keys.host_blob:
+                    raise LabError(f"{host}: another SSH host key than this run's")
+                transport.auth_publickey("root", keys.client)
+            except (paramiko.SSHException, OSError, EOFError) as refused:
+                transport.close()
+                refusal = str(refused)
+                continue
+            return cls(host, transport)
+        raise WaitTimeout(f"SSH to {host}", time.monotonic() - began, refusal)
+
+    def open_channel(self) -> paramiko.Channel:
+        """A new session channel; raises LabError when the guest is gone."""
+        try:
+            return self._transport.open_session(timeout=15.0)
+        except (paramiko.SSHException, EOFError, OSError) as gone:
+            raise LabError(f"{self.host}: the SSH connection is gone ({gone})") from None
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        seconds: float = 30.0,
+        stdin: str | None = None,
+        check: bool = True,
+    ) -> Result:
+        """See lab.commands.Runner."""
+        with self.open_channel() as channel:
+            channel.settimeout(seconds)
+            output = b""
+            try:
+                channel.exec_command(shlex.join(argv))
+                if stdin is not None:
+                    channel.sendall(stdin.encode())
+                channel.shutdown_write()
+                while chunk := channel.recv(65536):
+                    output += chunk
+                errors = b""
+                while chunk := channel.recv_stderr(65536):
+                    errors += chunk
+            except TimeoutError:
+                raise CommandFailed(self.host, argv, None, output.decode(errors="replace")) from None
+            except (paramiko.SSHException, OSError, EOFError) as gone:
+                raise LabError(f"{self.host}: lost while running `{shlex.join(argv)}` ({gone})") from None
+            if not channel.status_event.wait(seconds):
+                raise CommandFailed(self.host, argv, None, output.decode(errors="replace"))
+            status = channel.recv_exit_status()
+        text = output.decode(errors="replace")
+        if status == -1:
+            raise LabError(f"{self.host}: lost while running `{shlex.join(argv)}`")
+        if check and status:
+            raise CommandFailed(self.host, argv, status, text + errors.decode(errors="replace"))
+        return Result(status, text)
+
+    def start(
+        self,
+        argv: Sequence[str],
+        *,
+        log: Path,
+        on_line: OnLine | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> SshProcess:
+        """See lab.commands.Runner."""
+        if env:
+            argv = ["env", *(f"{name}={value}" for name, value in env.items()), *argv]
+        return SshProcess(self, argv, log, on_line)
+
+    def close(self) -> None:
+        """Close the connection."""
+        with contextlib.suppress(Exception):
+            self._transport.close()

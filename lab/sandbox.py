@@ -1,0 +1,185 @@
+"""Private namespaces that a whole lab lives in; when their first process dies, all is gone.
+
+The outermost process (the one the user started) makes network, mount, PID, IPC and UTS
+namespaces, plus a user namespace where it has no right to make the others. Its only child is PID 1
+of the PID namespace: it mounts /proc and /sys, starts the worker, forwards signals to it, and reaps.
+The kernel ends every process of a PID namespace with its PID 1 (pid_namespaces(7)), and PID 1 dies
+with the outermost process (PR_SET_PDEATHSIG), so SIGKILL at either leaves nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import select
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from lab.errors import LabError, Missing
+
+_CLONE = {"ns": 0x00020000, "uts": 0x04000000, "ipc": 0x08000000, "pid": 0x20000000}
+_CLONE_NEWNET, _CLONE_NEWUSER = 0x40000000, 0x10000000
+_ALL = sum(_CLONE.values()) | _CLONE_NEWNET
+_MS_REC, _MS_PRIVATE, _MS_BIND, _MS_RDONLY, _MS_REMOUNT = 0x4000, 0x40000, 0x1000, 0x1, 0x20
+_MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 0x2, 0x4, 0x8
+_PR_SET_PDEATHSIG = 1
+_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+HOW_TO_ALLOW = (
+    "run the command with sudo, or allow user namespaces for everybody: "
+    "sudo sysctl -w user.max_user_namespaces=10000, and where these exist also "
+    "kernel.unprivileged_userns_clone=1 and kernel.apparmor_restrict_unprivileged_userns=0"
+)
+
+
+def _check(result: int, what: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def mount(source: str, target: Path, kind: str = "", flags: int = 0, data: str = "") -> None:
+    """mount(2); raises OSError that names the target."""
+    done = _libc.mount(
+        source.encode(), os.fsencode(target), kind.encode() or None, flags, data.encode() or None
+    )
+    _check(done, f"mount {kind or source} on {target}")
+
+
+def mount_tmpfs(target: Path) -> None:
+    """Put an empty file system in memory on the directory `target`."""
+    mount("tmpfs", target, "tmpfs", _MS_NOSUID, "mode=755")
+
+
+def bind(source: Path, target: Path) -> None:
+    """Show `source`, with what is mounted below it, at `target` too."""
+    mount(str(source), target, flags=_MS_BIND | _MS_REC)
+
+
+def set_network_namespace(pid: int) -> None:
+    """Move the calling thread into the network namespace of process `pid` (setns(2))."""
+    with Path(f"/proc/{pid}/ns/net").open("rb") as handle:
+        _check(_libc.setns(handle.fileno(), _CLONE_NEWNET), f"enter the network of process {pid}")
+
+
+def _unshare() -> None:
+    uid, gid = os.geteuid(), os.getegid()
+    if _libc.unshare(_ALL) == 0:
+        return
+    if _libc.unshare(_ALL | _CLONE_NEWUSER) != 0:
+        reason = os.strerror(ctypes.get_errno())
+        raise Missing(f"this machine lets you make no namespaces ({reason}); {HOW_TO_ALLOW}")
+    try:
+        # setgroups must be denied before an unprivileged gid_map (user_namespaces(7)).
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
+        Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
+    except OSError as refused:
+        raise Missing(f"user namespaces are restricted ({refused}); {HOW_TO_ALLOW}") from None
+
+
+def _prepare_mounts() -> None:
+    mount("none", Path("/"), flags=_MS_REC | _MS_PRIVATE)
+    mount("proc", Path("/proc"), "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+    # The interfaces in /sys belong to the network namespace that mounted it.
+    mount("sysfs", Path("/sys"), "sysfs", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+
+
+def _forward(signals: tuple[signal.Signals, ...], pid: int) -> None:
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+    for number in signals:
+        signal.signal(number, pass_on)
+
+
+def _status(raw: int) -> int:
+    code = os.waitstatus_to_exitcode(raw)
+    return code if code >= 0 else 128 - code
+
+
+def _first_process(alive: int, work: Callable[[], int]) -> int:
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    # The outermost process may have died before prctl took effect: then its pipe is closed.
+    poll = select.poll()
+    poll.register(alive, 0)
+    if poll.poll(0):
+        return 1
+    os.setsid()  # Ctrl-C then reaches the worker once, forwarded, and not the processes of the lab
+    try:
+        _prepare_mounts()
+    except OSError as refused:
+        print(f"lab: the sandbox cannot be made ({refused}); {HOW_TO_ALLOW}", file=sys.stderr)
+        return 3
+    # Blocked until the handlers stand, so that no signal is lost or ends PID 1 half-way.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
+    worker = os.fork()
+    if worker == 0:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
+        _run_and_exit(work)
+    _forward(_FORWARDED, worker)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
+    while True:
+        pid, raw = os.waitpid(-1, 0)
+        if pid == worker:
+            return _status(raw)
+
+
+def _run_and_exit(work: Callable[[], int]) -> None:
+    def interrupted(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, interrupted)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    status = 70
+    try:
+        status = work()
+    except KeyboardInterrupt:
+        print("lab: interrupted; everything it started is gone", file=sys.stderr)
+        status = 130
+    except BaseException:
+        traceback.print_exc()  # a bug of ours: `work` turns the others into messages
+    finally:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        # Not sys.exit: threads and children need no farewell, the namespace ends with us.
+        os._exit(status)
+
+
+def run(work: Callable[[], int]) -> int:
+    """Run `work` in a sandbox of its own and return its exit status (130 when interrupted).
+
+    The calling process must have one thread, and afterwards shares the emptied namespaces, so it
+    should do nothing more than end. Raises Missing where the machine allows no such namespaces.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        _unshare()
+    except OSError as refused:
+        if refused.errno in (errno.EPERM, errno.ENOSPC, errno.EINVAL):
+            raise Missing(f"no namespaces here ({refused}); {HOW_TO_ALLOW}") from None
+        raise LabError(str(refused)) from None
+    alive, held = os.pipe()
+    signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
+    first = os.fork()
+    if first == 0:
+        os.close(held)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
+        os._exit(_first_process(alive, work))
+    os.close(alive)
+    _forward(_FORWARDED, first)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
+    _, raw = os.waitpid(first, 0)
+    return _status(raw)
