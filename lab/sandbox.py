@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import os
 import select
 import signal
@@ -21,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from lab.errors import LabError, Missing
+from lab.errors import Missing
 
 _CLONE = {"ns": 0x00020000, "uts": 0x04000000, "ipc": 0x08000000, "pid": 0x20000000}
 _CLONE_NEWNET, _CLONE_NEWUSER = 0x40000000, 0x10000000
@@ -108,20 +107,15 @@ def _status(raw: int) -> int:
 
 
 def _first_process(alive: int, work: Callable[[], int]) -> int:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    # The outermost process may have died before prctl took effect: then its pipe is closed.
-    poll = select.poll()
-    poll.register(alive, 0)
-    if poll.poll(0):
-        return 1
-    os.setsid()  # Ctrl-C then reaches the worker once, forwarded, and not the processes of the lab
+    _die_with_parent(alive)
+    # Ctrl-C then reaches the worker once, forwarded, and not the processes of the lab.
+    os.setsid()
     try:
         _prepare_mounts()
     except OSError as refused:
         print(f"lab: the sandbox cannot be made ({refused}); {HOW_TO_ALLOW}", file=sys.stderr)
         return 3
-    # Blocked until the handlers stand, so that no signal is lost or ends PID 1 half-way.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
+    # Signals stay blocked until the handlers stand, so that none is lost.
     worker = os.fork()
     if worker == 0:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
@@ -160,25 +154,51 @@ def _run_and_exit(work: Callable[[], int]) -> None:
 def run(work: Callable[[], int]) -> int:
     """Run `work` in a sandbox of its own and return its exit status (130 when interrupted).
 
-    The calling process must have one thread, and afterwards shares the emptied namespaces, so it
-    should do nothing more than end. Raises Missing where the machine allows no such namespaces.
+    The calling process must have one thread; it stays in its own namespaces. Status 3, with the
+    reason on standard error, where the machine allows no such namespaces.
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    try:
-        _unshare()
-    except OSError as refused:
-        if refused.errno in (errno.EPERM, errno.ENOSPC, errno.EINVAL):
-            raise Missing(f"no namespaces here ({refused}); {HOW_TO_ALLOW}") from None
-        raise LabError(str(refused)) from None
     alive, held = os.pipe()
     signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
+    middle = os.fork()
+    if middle == 0:
+        os.close(held)
+        os._exit(_middle_process(alive, work))
+    os.close(alive)
+    before = {number: signal.getsignal(number) for number in _FORWARDED}
+    _forward(_FORWARDED, middle)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
+    try:
+        _, raw = os.waitpid(middle, 0)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(held)
+    return _status(raw)
+
+
+def _die_with_parent(alive: int) -> None:
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    # The parent may have died before prctl took effect; then the outermost one's pipe is closed,
+    # or will be at once, for it dies with its parent too.
+    poll = select.poll()
+    poll.register(alive, 0)
+    if poll.poll(0):
+        os._exit(1)
+
+
+def _middle_process(alive: int, work: Callable[[], int]) -> int:
+    """Between the outermost process and PID 1: it alone changes its namespaces."""
+    _die_with_parent(alive)
+    try:
+        _unshare()
+    except (Missing, OSError) as refused:
+        print(f"lab: {refused}", file=sys.stderr)
+        return 3
     first = os.fork()
     if first == 0:
-        os.close(held)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
         os._exit(_first_process(alive, work))
-    os.close(alive)
     _forward(_FORWARDED, first)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
     _, raw = os.waitpid(first, 0)

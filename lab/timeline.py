@@ -17,10 +17,12 @@ class Timeline:
     """Events in the order they came in, also written to `path`, one JSON object a line.
 
     Appending is safe from any thread; each event is flushed to the file as it comes in. `path`
-    None keeps the events in memory only.
+    None keeps the events in memory only. A write that fails (a full disk) is kept as `failure`; the
+    events stay complete in memory.
     """
 
     def __init__(self, path: Path | None = None) -> None:
+        self.failure: OSError | None = None
         self._events: list[Event] = []
         self._lock = threading.Lock()
         self._file = path.open("a", encoding="utf-8") if path else None
@@ -42,8 +44,11 @@ class Timeline:
         with self._lock:
             self._events.extend(batch)
             if self._file and batch:
-                self._file.write("".join(json.dumps(e) + "\n" for e in batch))
-                self._file.flush()
+                try:
+                    self._file.write("".join(json.dumps(e) + "\n" for e in batch))
+                    self._file.flush()
+                except OSError as failed:
+                    self.failure, self._file = failed, None
 
     def events(self, kind: str | None = None, where: str | None = None) -> list[Event]:
         """The events so far, sorted by time; only those of `kind` and at `where`, if given."""

@@ -1,0 +1,132 @@
+"""Checks of who holds an address: what the kernel says, and what is claimed on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from lab.checks.portals import ip_of, port_macs, virtual_addresses
+from lab.checks.verdict import Answer, check, failed, passed, unknown
+from lab.timeline import Event, Timeline
+
+Look = Callable[[Timeline], Answer]
+
+CLAIMS = ("announcement", "arp-claim")
+"""Kinds of event that say on the wire: this address is at this MAC."""
+
+
+@dataclass(frozen=True)
+class Owned:
+    """From `t` on (Unix seconds), `address` is up on `ports`."""
+
+    t: float
+    address: str
+    ports: frozenset[str]
+
+
+def ownership(timeline: Timeline, address: str) -> list[Owned]:
+    """Each change of who has `address`, replayed from the kernel's own notifications."""
+    wanted = ip_of(address)
+    ports: frozenset[str] = frozenset()
+    found: list[Owned] = []
+    for event in timeline.events("address"):
+        if event["source"] != "kernel" or ip_of(event["address"]) != wanted:
+            continue
+        here = {event["where"]}
+        changed = ports | here if event["op"] == "add" else ports - here
+        if changed != ports:
+            ports = changed
+            found.append(Owned(event["t"], wanted, ports))
+    return found
+
+
+def owners_at(timeline: Timeline, address: str, t: float | None = None) -> frozenset[str]:
+    """The ports that have `address` up at `t`, or at the end."""
+    states = [o for o in ownership(timeline, address) if t is None or o.t <= t]
+    return states[-1].ports if states else frozenset()
+
+
+def claims(timeline: Timeline, address: str) -> list[Event]:
+    """What was said about `address` on the wire: announcements and ARP claims, in order."""
+    wanted = ip_of(address)
+    return [e for e in timeline if e["kind"] in CLAIMS and ip_of(e["address"]) == wanted]
+
+
+@check
+def one_owner_of_virtual_address(address: str | None = None) -> Look:
+    """The virtual address is never up on two ports, and no stranger claims it on the wire.
+
+    Judges every virtual address of the configuration, or only `address`.
+    """
+
+    def look(timeline: Timeline) -> Answer:
+        judged = [address] if address else virtual_addresses(timeline)
+        if not judged:
+            return unknown("The configuration names no virtual address.")
+        answers = [_one_owner(timeline, one) for one in judged]
+        for worst in ("fail", "unknown"):
+            for answer in answers:
+                if answer[0] == worst:
+                    return answer
+        return passed(" ".join(text for _, text in answers))
+
+    return look
+
+
+def _one_owner(timeline: Timeline, address: str) -> Answer:
+    states = ownership(timeline, address)
+    for at, state in enumerate(states):
+        if len(state.ports) > 1:
+            later = states[at + 1 :]
+            for_ms = f"for {(later[0].t - state.t) * 1000:.1f} ms" if later else "to the end"
+            return failed(f"{address} was up on {_and(state.ports)} at once, {for_ms}.")
+    macs, said = port_macs(timeline), claims(timeline, address)
+    strangers = sorted({e["mac"].lower() for e in said} - set(macs))
+    if macs and strangers:
+        return failed(
+            f"{address} was claimed on the wire by {_and(strangers)}, no port of the array."
+        )
+    gaps = timeline.events("watch-gap")
+    if not states:
+        return unknown(f"The kernel's watcher recorded nothing about {address}.")
+    if gaps:
+        return unknown(
+            f"{len(gaps)} gaps in what was observed of {address}; the first: {gaps[0].get('what')}."
+        )
+    if said and not macs:
+        return unknown(f"{address} was claimed on the wire, but the ports' MACs are not recorded.")
+    holders = " then ".join(_and(s.ports) for s in states if s.ports)
+    return passed(
+        f"{address} was on {holders}, never on two at once; {len(said)} claims on the wire, "
+        "all by the array's ports."
+    )
+
+
+@check
+def moved_to(
+    address: str, to: str | Collection[str] | None = None, *, away_from: str | None = None
+) -> Look:
+    """At the end `address` is up on one port, which is in `to` (if given), not `away_from`."""
+    wanted = {to} if isinstance(to, str) else set(to) if to is not None else None
+
+    def look(timeline: Timeline) -> Answer:
+        states = ownership(timeline, address)
+        if not states:
+            return unknown(f"The kernel's watcher recorded nothing about {address}.")
+        owners = states[-1].ports
+        if len(owners) != 1:
+            return failed(f"At the end {address} is on {_and(owners) if owners else 'no port'}.")
+        (owner,) = owners
+        text = f"{address} is on {owner} at the end"
+        if wanted is not None and owner not in wanted:
+            return failed(f"{text}, not on {' or '.join(sorted(wanted))}.")
+        if away_from == owner:
+            return failed(f"{text}, which it should have left.")
+        first = next((s.ports for s in states if s.ports), frozenset())
+        return passed(f"{text}; it began on {_and(first)}.")
+
+    return look
+
+
+def _and(names: Collection[str]) -> str:
+    return " and ".join(sorted(names))

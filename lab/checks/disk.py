@@ -1,0 +1,156 @@
+"""Checks of what the host's applications saw: lost writes, I/O errors, stalls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+
+from lab.checks.verdict import Answer, check, failed, passed, unknown
+from lab.timeline import Event, Timeline
+
+Look = Callable[[Timeline], Answer]
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A time without completed I/O; `start` and `end` in Unix seconds."""
+
+    start: float
+    end: float
+
+    @property
+    def ms(self) -> float:
+        """Its length in milliseconds."""
+        return (self.end - self.start) * 1000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A time of load; `ended` is False where the end is only the last thing heard of the run."""
+
+    begin: float
+    end: float
+    ended: bool
+
+
+def gaps(completions: Iterable[float], begin: float, end: float) -> list[Gap]:
+    """The times between completions, and between them and the two ends, in order.
+
+    Completions outside of the interval do not count, so a stall that outlasts the load is as long
+    as the load was still wanting.
+    """
+    points = [begin, *sorted(t for t in completions if begin <= t <= end), end]
+    return [Gap(a, b) for a, b in pairwise(points)]
+
+
+def load_intervals(timeline: Timeline, host: str) -> list[Interval]:
+    """When load ran on `host`: `load` events paired by name; an open one ends with the timeline."""
+    found: list[Interval] = []
+    open_at: dict[str, float] = {}
+    for event in timeline.events("load", host):
+        name = event.get("name", "")
+        if event["phase"] == "begin":
+            open_at[name] = event["t"]
+        elif name in open_at:
+            found.append(Interval(open_at.pop(name), event["t"], True))
+    if open_at:
+        last = max(event["t"] for event in timeline)
+        found += [Interval(begin, last, False) for begin in open_at.values()]
+    return sorted(found, key=lambda i: i.begin)
+
+
+def longest_gap(timeline: Timeline, host: str) -> Gap | None:
+    """The longest gap in completed I/O of `host` while it was under load; None if none is known."""
+    done = [e["t"] for e in timeline.events("io", host) if e["status"] == "ok"]
+    found: list[Gap] = [
+        gap for i in load_intervals(timeline, host) for gap in gaps(done, i.begin, i.end)
+    ]
+    return max(found, key=lambda gap: gap.ms) if found else None
+
+
+def acknowledged(timeline: Timeline, host: str) -> list[Event]:
+    """The writes of `host` that ended with status ok."""
+    return [e for e in timeline.events("io", host) if e["op"] == "write" and e["status"] == "ok"]
+
+
+@check
+def no_lost_writes(host: str) -> Look:
+    """Every block holds what was last acknowledged for it, after the final read-back."""
+
+    def look(timeline: Timeline) -> Answer:
+        verified = timeline.events("verified", host)
+        lost = [b for v in verified for b in v["lost"]]
+        torn = [b for v in verified for b in v["torn"]]
+        if lost or torn:
+            first = (lost or torn)[0]
+            return failed(
+                f"{len(lost)} acknowledged writes lost and {len(torn)} blocks torn on {host}; "
+                f"the first: {_block(first)}."
+            )
+        writes = acknowledged(timeline, host)
+        if not writes:
+            return unknown(f"No write of {host} was acknowledged, so none could be lost.")
+        if not verified:
+            return unknown(f"{len(writes)} writes of {host} acknowledged, but nothing read back.")
+        compared = verified[-1]["blocks"]
+        blocks = len({w["block"] for w in writes})
+        if verified[-1]["t"] < writes[-1]["t"]:
+            return unknown(f"{host} wrote on after its blocks had been read back.")
+        if not compared or compared < blocks:
+            return unknown(f"Only {compared} of {blocks} written blocks of {host} were compared.")
+        return passed(
+            f"{len(writes)} writes acknowledged; {compared} blocks read back, none lost or torn."
+        )
+
+    return look
+
+
+def _block(entry: object) -> str:
+    if isinstance(entry, dict):
+        return ", ".join(f"{key} {value}" for key, value in entry.items())
+    return f"block {entry}"
+
+
+@check
+def no_io_errors(host: str) -> Look:
+    """The application on `host` saw no I/O error."""
+
+    def look(timeline: Timeline) -> Answer:
+        events = timeline.events("io", host)
+        bad = [e for e in events if e["status"] != "ok"]
+        if bad:
+            first = bad[0]
+            return failed(
+                f"{len(bad)} of {len(events)} operations of {host} failed; the first with "
+                f"{first['status']} on {first['op']} of block {first['block']}."
+            )
+        if not events:
+            return unknown(f"No I/O of {host} was recorded.")
+        return passed(f"{len(events)} operations of {host}, all with status ok.")
+
+    return look
+
+
+@check
+def stall_below(host: str, ms: float) -> Look:
+    """The longest gap in completed I/O of `host` under load is at most `ms` milliseconds."""
+
+    def look(timeline: Timeline) -> Answer:
+        intervals = load_intervals(timeline, host)
+        if not intervals:
+            return unknown(f"No load on {host} was recorded.")
+        events = timeline.events("io", host)
+        gap = longest_gap(timeline, host)
+        if not events or gap is None:
+            return unknown(f"No I/O of {host} was recorded.")
+        after = gap.start - intervals[0].begin
+        text = f"Longest gap {gap.ms:.1f} ms, {after:.3f} s after the load began; limit {ms:g} ms."
+        if gap.ms > ms:
+            return failed(text)
+        if not all(i.ended for i in intervals):
+            return unknown(f"{text} The load's end was not recorded, so a longer one may follow.")
+        ok = sum(e["status"] == "ok" for e in events)
+        return passed(f"{text} {ok} operations completed.")
+
+    return look

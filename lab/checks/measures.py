@@ -1,0 +1,59 @@
+"""The figures of a run, for result.json."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lab.checks.address import owners_at, ownership
+from lab.checks.disk import acknowledged, load_intervals, longest_gap
+from lab.checks.portals import ip_of
+from lab.timeline import Timeline
+
+
+def measures(timeline: Timeline) -> dict[str, Any]:
+    """What the run measured; a figure that the timeline does not hold is None or left out.
+
+    `stall_ms` and `iops` per host under load; `address_move_ms` per address: from the start of a
+    fault to the kernel's notice that the address is up on another port (the longest, if there were
+    several); counts for all hosts together.
+    """
+    io = timeline.events("io")
+    verified = timeline.events("verified")
+    hosts = sorted({e["where"] for e in io} | {e["where"] for e in timeline.events("load")})
+    stalls: dict[str, float] = {}
+    iops: dict[str, float] = {}
+    for host in hosts:
+        gap = longest_gap(timeline, host)
+        spans = load_intervals(timeline, host)
+        done = [e["t"] for e in io if e["where"] == host and e["status"] == "ok"]
+        seconds = sum(s.end - s.begin for s in spans)
+        if gap is not None and any(e["where"] == host for e in io):
+            stalls[host] = round(gap.ms, 3)
+        if seconds > 0:
+            under = sum(1 for t in done if any(s.begin <= t <= s.end for s in spans))
+            iops[host] = round(under / seconds, 1)
+    return {
+        "stall_ms": stalls,
+        "iops": iops,
+        "acked_writes": sum(len(acknowledged(timeline, host)) for host in hosts),
+        "io_errors": sum(e["status"] != "ok" for e in io),
+        "lost_writes": sum(len(e["lost"]) for e in verified) if verified else None,
+        "torn_writes": sum(len(e["torn"]) for e in verified) if verified else None,
+        "logins": len(timeline.events("login")),
+        "address_move_ms": address_moves(timeline),
+    }
+
+
+def address_moves(timeline: Timeline) -> dict[str, float]:
+    """Address -> milliseconds from a fault's start to the address being up on another port."""
+    faults = sorted(e["t"] for e in timeline.events("fault") if e["phase"] == "begin")
+    found: dict[str, float] = {}
+    for address in sorted({ip_of(e["address"]) for e in timeline.events("address")}):
+        states = ownership(timeline, address)
+        for began, until in zip(faults, [*faults[1:], float("inf")], strict=True):
+            had = owners_at(timeline, address, began)
+            new = [s.t for s in states if began < s.t <= until and s.ports and s.ports != had]
+            if had and new:
+                ms = round((new[0] - began) * 1000, 3)
+                found[address] = max(found.get(address, 0.0), ms)
+    return found

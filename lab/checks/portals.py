@@ -1,0 +1,67 @@
+"""Portals as text, and which port they stand for."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from lab.timeline import Timeline
+
+
+def ip_of(portal: str) -> str:
+    """The address in `10.0.0.1:3260`, `[fd00::1]:3260`, `10.0.0.1:3260,1` or `10.0.0.1/24`.
+
+    In one spelling (RFC 5952), so that two of them can be compared. RFC 7143 section 13.8 has the
+    form of TargetAddress, with an optional port and portal group tag. A name stays a name.
+    """
+    text = portal.split(",")[0].split("/")[0].strip()
+    if text.startswith("["):
+        text = text[1:].split("]")[0]
+    elif text.count(":") == 1:
+        text = text.split(":")[0]
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return text
+
+
+def as_set(one_or_more: str | Collection[str]) -> frozenset[str]:
+    """The addresses in what a caller gave: one portal, or several."""
+    given = [one_or_more] if isinstance(one_or_more, str) else one_or_more
+    return frozenset(ip_of(p) for p in given)
+
+
+def config(timeline: Timeline) -> dict[str, Any]:
+    """The facts of the run: all `config` events laid over one another."""
+    facts: dict[str, Any] = {}
+    for event in timeline.events("config"):
+        facts.update(event)
+    return facts
+
+
+def virtual_addresses(timeline: Timeline) -> list[str]:
+    """The virtual addresses that the configuration names (keys `virtual`, `virtual_addresses`)."""
+    facts = config(timeline)
+    given = facts.get("virtual", facts.get("virtual_addresses", facts.get("virtual_address", [])))
+    return sorted(as_set(given))
+
+
+def port_addresses(timeline: Timeline) -> dict[str, list[str]]:
+    """The data addresses of each port, as configured, without the virtual ones."""
+    virtual = set(virtual_addresses(timeline))
+    found: dict[str, list[str]] = {}
+    for port, entry in config(timeline).get("ports", {}).items():
+        listed = entry.get("addresses", []) if isinstance(entry, Mapping) else entry
+        found[port] = [ip_of(a) for a in listed if ip_of(a) not in virtual]
+    return found
+
+
+def port_macs(timeline: Timeline) -> dict[str, str]:
+    """MAC address -> port, from the configuration: `macs` {port: mac}, or `mac` of each port."""
+    facts = config(timeline)
+    found = {str(mac).lower(): port for port, mac in facts.get("macs", {}).items()}
+    for port, entry in facts.get("ports", {}).items():
+        if isinstance(entry, Mapping) and entry.get("mac"):
+            found[str(entry["mac"]).lower()] = port
+    return found

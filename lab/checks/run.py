@@ -1,0 +1,51 @@
+"""Checks of the run itself: kernels that stayed quiet, states that were reached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lab.checks.verdict import Answer, check, failed, passed, unknown
+from lab.timeline import Timeline
+
+Look = Callable[[Timeline], Answer]
+
+
+@check
+def kernel_quiet() -> Look:
+    """No guest's kernel said what it should not (BUG, WARNING, hung task, I/O error).
+
+    Rests on `console` events: each console of which reading began must have been read to its end.
+    """
+
+    def look(timeline: Timeline) -> Answer:
+        said = timeline.events("kernel-message")
+        if said:
+            first = said[0]
+            return failed(
+                f"{len(said)} unexpected kernel messages; the first, of {first['where']}: "
+                f"{first['line'].strip()[:300]}"
+            )
+        consoles = timeline.events("console")
+        read = {e["where"] for e in consoles if e["phase"] == "end"}
+        unread = {e["where"] for e in consoles} - read
+        if not read or unread:
+            which = ", ".join(sorted(unread)) or "any guest"
+            return unknown(f"The console of {which} was not read to its end.")
+        return passed(f"Nothing unexpected on the console of {', '.join(sorted(read))}.")
+
+    return look
+
+
+@check
+def reached() -> Look:
+    """Every state that the scenario waited for came about in time."""
+
+    def look(timeline: Timeline) -> Answer:
+        late = timeline.events("wait-timeout")
+        if late:
+            return failed(f"Did not come about: {late[0]['what']}; last seen: {late[0]['last']}.")
+        if not timeline.events():
+            return unknown("Nothing was recorded.")
+        return passed("Every state that was waited for came about in time.")
+
+    return look

@@ -1,0 +1,116 @@
+"""Verdicts, findings, and how checks are made and judged."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, ParamSpec
+
+from lab.timeline import Timeline
+
+P = ParamSpec("P")
+
+
+class Verdict(StrEnum):
+    """What a check concludes; no evidence is `unknown`, never `pass`."""
+
+    PASS = "pass"  # noqa: S105
+    FAIL = "fail"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found: `evidence` is a sentence or two with the figures it rests on."""
+
+    name: str
+    verdict: Verdict
+    evidence: str
+
+    def as_json(self) -> dict[str, str]:
+        """The finding as result.json holds it."""
+        return {"name": self.name, "verdict": str(self.verdict), "evidence": self.evidence}
+
+
+Answer = tuple[Verdict, str]
+Check = Callable[[Timeline], Finding]
+"""A pure function from a timeline to a finding; those of this package also have a `name`."""
+
+FACTORIES: dict[str, Callable[..., Check]] = {}
+"""Every check there is, by the name of its factory."""
+
+
+@dataclass(frozen=True)
+class NamedCheck:
+    """A check that knows its name before it looks, so that one that breaks can be reported."""
+
+    name: str
+    look: Callable[[Timeline], Answer]
+
+    def __call__(self, timeline: Timeline) -> Finding:
+        """The finding of this check on `timeline`."""
+        return Finding(self.name, *self.look(timeline))
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, AbstractSet):
+        return "|".join(sorted(str(v) for v in value))
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "|".join(str(v) for v in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def check(factory: Callable[P, Callable[[Timeline], Answer]]) -> Callable[P, NamedCheck]:
+    """Turn a function that returns a look at a timeline into a factory of named checks.
+
+    The name is the call as it was written, `stall_below(h1, 60)`. Each factory must also have an
+    example that it fails: tests/unit/test_checks.py refuses one without.
+    """
+
+    @functools.wraps(factory)
+    def make(*args: P.args, **kwargs: P.kwargs) -> NamedCheck:
+        given = [_shown(a) for a in args]
+        given += [f"{k}={_shown(v)}" for k, v in kwargs.items() if v is not None]
+        return NamedCheck(f"{factory.__name__}({', '.join(given)})", factory(*args, **kwargs))
+
+    FACTORIES[factory.__name__] = make
+    return make
+
+
+def passed(evidence: str) -> Answer:
+    """It holds."""
+    return Verdict.PASS, evidence
+
+
+def failed(evidence: str) -> Answer:
+    """It does not hold."""
+    return Verdict.FAIL, evidence
+
+
+def unknown(evidence: str) -> Answer:
+    """The timeline does not say whether it holds."""
+    return Verdict.UNKNOWN, evidence
+
+
+def judge(timeline: Timeline, checks: Iterable[Check]) -> list[Finding]:
+    """What each check finds; one that raises is a finding `unknown` with the reason."""
+    findings = []
+    for one in checks:
+        try:
+            findings.append(one(timeline))
+        except Exception as broken:
+            name = getattr(one, "name", getattr(one, "__name__", repr(one)))
+            reason = f"The check could not read the timeline: {type(broken).__name__}: {broken}."
+            findings.append(Finding(str(name), Verdict.UNKNOWN, reason))
+    return findings
+
+
+def overall(findings: Sequence[Finding] | Sequence[Mapping[str, Any]]) -> Verdict:
+    """Fail if any fails; else unknown if any is unknown or there is none; else pass."""
+    verdicts = {Verdict(f.verdict if isinstance(f, Finding) else f["verdict"]) for f in findings}
+    if Verdict.FAIL in verdicts:
+        return Verdict.FAIL
+    return Verdict.PASS if verdicts == {Verdict.PASS} else Verdict.UNKNOWN

@@ -1,0 +1,166 @@
+"""The command `lab`: reads what it is asked, hands it to the parts that do it, shows the outcome."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+from rich.console import Console
+
+from lab import doctor as machine
+from lab import release as images
+from lab import run as runs
+from lab import scenario as scenarios
+from lab.errors import BadInput, LabError
+from lab.progress import Progress
+from lab.show import results_table, scenarios_table
+
+app = typer.Typer(
+    help="A network lab and regression suite for array-based failover with iSCSI.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+image_app = typer.Typer(help="Release images that hosts boot from.", no_args_is_help=True)
+app.add_typer(image_app, name="image")
+
+_DEMO = ("port-redirection", "port-takeover", "virtual-port-reassignment")
+_out = Console(highlight=False)
+
+Release = Annotated[str, typer.Option("--release", help="Debian release of the hosts.")]
+Topology = Annotated[
+    str | None, typer.Option("--topology", help="A name in topologies/, or a .py file.")
+]
+Out = Annotated[Path | None, typer.Option("--out", help="Run folder; must not be there yet.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+Seed = Annotated[int, typer.Option("--seed", help="Fixes the order of the writes.", min=0)]
+
+
+@app.command("list")
+def list_scenarios(as_json: Json = False) -> None:
+    """List the scenarios of the catalogue."""
+    known = [s for s in scenarios.catalogue().values() if s.listed]
+    if as_json:
+        rows = [{"name": s.name, "title": s.title, "topology": s.topology} for s in known]
+        print(json.dumps(rows, indent=1))
+    else:
+        _out.print(scenarios_table(known))
+
+
+@app.command()
+def run(
+    names: Annotated[list[str], typer.Argument(help="Scenarios, or FILE.py:name of your own.")],
+    release: Release = images.DEFAULT_RELEASE,
+    topology: Topology = None,
+    out: Out = None,
+    seed: Seed = 1,
+    as_json: Json = False,
+) -> None:
+    """Run scenarios; exit 0 pass, 1 fail, 2 bad input, 3 something missing, 4 unknown."""
+    raise typer.Exit(_run(names, release, topology, out, seed, as_json))
+
+
+@app.command()
+def demo(release: Release = images.DEFAULT_RELEASE, out: Out = None, as_json: Json = False) -> None:
+    """Show redirection, takeover of a dead port, and reassignment of the virtual port."""
+    raise typer.Exit(_run([*_DEMO], release, None, out, 1, as_json))
+
+
+def _run(
+    names: list[str],
+    release: str,
+    topology: str | None,
+    out: Path | None,
+    seed: int,
+    as_json: bool,
+) -> int:
+    chosen = [scenarios.find(name) for name in names]
+    machine.require_for_runs()
+    results: list[dict[str, Any]] = []
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    for number, one in enumerate(chosen):
+        folder = _folder(out, stamp, one.name, number, len(chosen))
+        with Progress("image of " + release, quiet=as_json) as progress:
+            plan = runs.plan(
+                one, out=folder, topology_name=topology, release_name=release, seed=seed,
+                say=progress.say,
+            )  # fmt: skip
+        result = runs.run(plan, quiet=as_json)
+        results.append({**result, "folder": str(folder)})
+    if as_json:
+        print(json.dumps(results, indent=1))
+    else:
+        _out.print(results_table(results))
+    return runs.exit_code(r["verdict"] for r in results)
+
+
+def _folder(out: Path | None, stamp: str, name: str, number: int, count: int) -> Path:
+    if out is None:
+        return Path("runs") / f"{stamp}-{name}"
+    return out if count == 1 else out / f"{number + 1}-{name}"
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say whether all is there that labs need, and how to get what is not."""
+    findings = machine.examine()
+    if as_json:
+        print(json.dumps([f.as_json() for f in findings], indent=1))
+    else:
+        for finding in findings:
+            mark = "[green]ok     [/]" if finding.ok else "[red]missing[/]"
+            _out.print(f"{mark} {finding.what}" + (f"\n        {finding.remedy}" if not finding.ok else ""))
+    raise typer.Exit(0 if all(f.ok for f in findings) else 3)
+
+
+@image_app.command("build")
+def image_build(
+    release: Annotated[str, typer.Argument(help="bookworm, trixie or forky.")] = images.DEFAULT_RELEASE,
+    fresh: Annotated[bool, typer.Option(help="Build it again with today's packages.")] = False,
+) -> None:
+    """Build the image of a release, unless it is there."""
+    with Progress(f"image of {release}") as progress:
+        image = images.build(release, progress.say, fresh=fresh)
+    size = sum(f.stat().st_blocks * 512 for f in image.path.rglob("*") if f.is_file())
+    _out.print(f"{image.release}: {image.path}, {size >> 20} MiB on disk", soft_wrap=True)
+
+
+@image_app.command("list")
+def image_list(as_json: Json = False) -> None:
+    """List the releases and whether their image is built."""
+    found = {name: images.find(name) for name in images.RELEASES}
+    if as_json:
+        print(json.dumps({n: str(i.path) if i else None for n, i in found.items()}, indent=1))
+    else:
+        for name, image in found.items():
+            _out.print(f"{name:9} {image.path if image else 'not built'}", soft_wrap=True)
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
+    """Write report.html of a run folder anew."""
+    from lab.report import write_report
+
+    _out.print(str(write_report(folder)), soft_wrap=True)
+
+
+def main() -> None:
+    """The command's entry: turns every error that is not a bug of ours into one message."""
+    try:
+        status = app(standalone_mode=False)
+    except click.UsageError as wrong:
+        print(f"lab: {wrong.format_message()}", file=sys.stderr)
+        status = BadInput.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        print("lab: interrupted", file=sys.stderr)
+        status = 130
+    except LabError as error:
+        print(f"lab: {error}", file=sys.stderr)
+        status = error.exit_code
+    sys.exit(status if isinstance(status, int) else 0)

@@ -1,0 +1,235 @@
+"""The hands: addresses are moved by one `ip` process that is running already.
+
+Several ports are in one subnet, so what leaves from an address must leave through the port that
+has it: every address has a routing table of its own and a rule `from ADDRESS lookup TABLE`. A move
+takes the address off one port, puts it on another and points its table there, in one write.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lab.controller.config import Config, Place
+
+DIE_AT = "LAB_CONTROLLER_DIE_AT"
+"""Environment variable for tests: SIGKILL this process when it has written that many lines."""
+MARKER = "done"
+"""No object of ip's: it says so on standard error at once, which tells how far it has come."""
+FAILED = re.compile(r"Command failed -:(\d+)")
+METRIC = 1000
+STUCK_S = 2.0
+
+
+def sysctls(config: Config) -> dict[str, str]:
+    """Kernel settings (path: value) that several ports in one subnet need.
+
+    Documentation/networking/ip-sysctl.rst: a port answers ARP for its own addresses only
+    (arp_ignore 1) and names one of its own when it asks (arp_announce 2); no reverse path filter;
+    the first address of a subnet may go without taking the others along (promote_secondaries);
+    IPv6 without duplicate address detection, and its addresses outlive a link that is set down.
+    """
+    values = {
+        "/proc/sys/net/ipv4/conf/all/rp_filter": "0",
+        "/proc/sys/net/ipv4/ip_nonlocal_bind": "1",  # a target may start while its address is off
+        "/proc/sys/net/ipv6/ip_nonlocal_bind": "1",
+    }
+    for interface in config.interfaces.values():
+        four, six = (f"/proc/sys/net/{family}/conf/{interface}" for family in ("ipv4", "ipv6"))
+        values |= {
+            f"{four}/arp_ignore": "1",
+            f"{four}/arp_announce": "2",
+            f"{four}/arp_filter": "0",
+            f"{four}/rp_filter": "0",
+            f"{four}/promote_secondaries": "1",
+            f"{six}/accept_dad": "0",
+            f"{six}/dad_transmits": "0",
+            f"{six}/accept_ra": "0",
+            f"{six}/keep_addr_on_down": "1",
+        }
+    return values
+
+
+def rule_lines(config: Config, family: int) -> list[str]:
+    """The rules of all addresses of `family` (4 or 6), for `ip -4|-6 -force -batch -`.
+
+    A rule that is there already is refused, which does no harm.
+    """
+    return [
+        f"rule add from {place.address} lookup {place.table} priority {place.table}"
+        for place in config.places.values()
+        if place.family == family
+    ]
+
+
+def setup_lines(config: Config, family: int = 4) -> list[str]:
+    """Lines that put every address on its home port, for `ip -4|-6 -force -batch -`.
+
+    For arrays before, or without, a controller. Call it once for each family: a batch of ip's has
+    one for its rules. The ports must be up, and `sysctls` set. Data addresses come before virtual
+    ones, so that a virtual address that leaves is a secondary one and nothing is promoted.
+    """
+    lines = rule_lines(config, family)
+    for at, interface in enumerate(config.interfaces.values()):
+        for subnet in sorted({p.subnet for p in config.places.values() if p.family == family}):
+            lines.append(f"route replace {subnet} dev {interface} metric {METRIC + at}")
+    for address in sorted(config.desired.addresses, key=lambda a: a.virtual):
+        place = config.places[address.address]
+        if place.family == family:
+            lines += add_lines(place, config.interfaces[address.home])
+    return lines
+
+
+def add_rules6(lines: Sequence[str]) -> None:
+    """The IPv6 rules, by an ip of their own: the long-lived one cannot take them."""
+    if lines:
+        text = "".join(f"{line}\n" for line in lines)
+        argv = ["ip", "-6", "-force", "-batch", "-"]
+        subprocess.run(argv, input=text, text=True, capture_output=True, check=False, timeout=5.0)
+
+
+def remove_line(place: Place, interface: str, prefix: int | None = None) -> str:
+    """Take an address off; `prefix` as the kernel has it, where that is not ours."""
+    length = place.prefix if prefix is None else prefix
+    return f"addr del {place.address}/{length} dev {interface}"
+
+
+def add_lines(place: Place, interface: str) -> list[str]:
+    """Put an address on, and send what comes from it through there.
+
+    noprefixroute: no route of the main table changes with it. nodad: an IPv6 address that waits
+    a second for nobody to object is not taken over.
+    """
+    flags = "nodad noprefixroute" if place.family == 6 else "noprefixroute"
+    return [f"addr add {place.address}/{place.prefix} dev {interface} {flags}"] + [
+        route_line(place, interface)
+    ]
+
+
+def route_line(place: Place, interface: str) -> str:
+    """Send what comes from an address through `interface`."""
+    return f"route replace {place.subnet} dev {interface} table {place.table}"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A line that ip refused, and what it said."""
+
+    line: str
+    message: str
+
+
+class Hands:
+    """One long-lived `ip -force -batch -`: takes lines, says when it has executed them.
+
+    `keep` are descriptors that it inherits: the controller's lock, so that nobody else becomes
+    controller while lines of ours are still to be executed.
+    """
+
+    def __init__(self, keep: Sequence[int] = (), environ: Mapping[str, str] = os.environ) -> None:
+        self._keep = keep
+        self._lines_left = int(environ.get(DIE_AT, 0)) or None
+        self.starts = 0
+        self._start()
+
+    def _start(self) -> None:
+        # Bytes and no buffer: a line is with ip when write() returns.
+        self._ip = subprocess.Popen(
+            ["ip", "-force", "-batch", "-"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            pass_fds=self._keep,
+        )
+        assert self._ip.stderr
+        os.set_blocking(self._ip.stderr.fileno(), False)
+        self.starts += 1
+        self._sent: dict[int, str] = {}
+        self._count = 0
+        self._text = ""
+        self._acted = 0.0
+        self.busy = False
+
+    def fileno(self) -> int:
+        """Where its answers come from, for a selector."""
+        assert self._ip.stderr
+        return self._ip.stderr.fileno()
+
+    def act(self, lines: Sequence[str]) -> None:
+        """Give it `lines`, in one write; `busy` until `answers` has seen that they are done."""
+        if not lines:
+            return
+        if self._lines_left is not None:
+            self._maybe_die(lines)
+        for line in [*lines, MARKER]:
+            self._count += 1
+            self._sent[self._count] = line
+        self.busy = True
+        self._acted = time.monotonic()
+        self._write([*lines, MARKER])
+
+    def _write(self, lines: Sequence[str]) -> None:
+        assert self._ip.stdin
+        try:
+            self._ip.stdin.write("".join(f"{line}\n" for line in lines).encode())
+        except BrokenPipeError:
+            return  # it is dead: `answers` finds the end of its output and starts another
+
+    def _maybe_die(self, lines: Sequence[str]) -> None:
+        assert self._lines_left is not None
+        if len(lines) >= self._lines_left:
+            self._write(lines[: self._lines_left])
+            os.kill(os.getpid(), signal.SIGKILL)
+        self._lines_left -= len(lines)
+
+    def end_if_stuck(self) -> None:
+        """Kill an ip that has not been done for STUCK_S seconds; `answers` starts another."""
+        if self.busy and time.monotonic() - self._acted > STUCK_S:
+            self._ip.kill()
+
+    def answers(self) -> list[Failure]:
+        """Take in what it has said. Starts a new ip where it has ended: then nothing is in flight
+        any more, and what was executed is for the kernel to say."""
+        assert self._ip.stderr
+        failures: list[Failure] = []
+        while True:
+            data = self._ip.stderr.read(1 << 16)
+            if data is None:
+                break
+            if not data:
+                self.close()
+                self._start()
+                failures.append(Failure("", "ip ended and was started again"))
+                break
+            self._text += data.decode(errors="replace")
+        before = ""
+        *whole, self._text = self._text.split("\n")
+        for text in whole:
+            found = FAILED.match(text)
+            if not found:
+                before = text
+                continue
+            line = self._sent.pop(int(found[1]), "")
+            if line != MARKER:
+                failures.append(Failure(line, before))
+            elif int(found[1]) == self._count:
+                self._sent.clear()
+                self.busy = False
+        return failures
+
+    def close(self) -> None:
+        """End it, and wait until it is gone."""
+        for pipe in (self._ip.stdin, self._ip.stderr):
+            if pipe:
+                pipe.close()
+        try:
+            self._ip.wait(1.0)
+        except subprocess.TimeoutExpired:
+            self._ip.kill()
+            self._ip.wait()

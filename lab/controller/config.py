@@ -1,0 +1,149 @@
+"""The controller's configuration file: JSON, checked as it is read."""
+
+from __future__ import annotations
+
+import json
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab.controller.model import Address, Desired
+from lab.errors import BadInput
+
+FIRST_TABLE = 100
+"""The routing table of the first address; the others follow."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """An address as the kernel is to be given it: prefix length, subnet, routing table."""
+
+    address: str
+    prefix: int
+    subnet: str
+    table: int
+
+    @property
+    def family(self) -> int:
+        """4 or 6."""
+        return 6 if ":" in self.address else 4
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How ports are probed: a round each `interval_s` seconds, dead after `count` silent ones."""
+
+    interval_s: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Config:
+    """A configuration file's content; `interfaces` by port name, `places` by address."""
+
+    array: str
+    desired: Desired
+    interfaces: dict[str, str]
+    places: dict[str, Place]
+    probe: Probe | None
+    steering: Path | None
+
+
+def canonical(address: str) -> str:
+    """The one spelling of an IPv4 or IPv6 address; ValueError if it is none."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        return socket.inet_ntop(family, socket.inet_pton(family, address))
+    except OSError:
+        raise ValueError(f"{address!r} is no address") from None
+
+
+def place(text: str, table: int) -> Place:
+    """The Place for `text`, "ADDRESS/PREFIX"; ValueError if it is not that."""
+    address, _, length = text.partition("/")
+    address = canonical(address)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    packed = socket.inet_pton(family, address)
+    bits = 8 * len(packed)
+    prefix = int(length) if length else bits
+    if not 0 <= prefix <= bits:
+        raise ValueError(f"{text!r}: the prefix length is 0 to {bits}")
+    mask = ((1 << prefix) - 1) << (bits - prefix)
+    network = (int.from_bytes(packed, "big") & mask).to_bytes(len(packed), "big")
+    return Place(address, prefix, f"{socket.inet_ntop(family, network)}/{prefix}", table)
+
+
+def read(path: Path) -> Config:
+    """The configuration in `path`; BadInput, naming the file and the key, if it cannot be used."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path}: {error}") from None
+    try:
+        return parse(content)
+    except KeyError as missing:
+        raise BadInput(f"{path}: the key {missing} is missing") from None
+    except (TypeError, ValueError, AttributeError) as error:
+        raise BadInput(f"{path}: {error}") from None
+
+
+def parse(content: dict[str, Any]) -> Config:
+    """The configuration `content`; KeyError for a missing key, ValueError for a bad value.
+
+    Beyond the keys that every array needs there are two for a supervisor that starts the
+    controller anew and wants its orders to last: `drained` (port names) and `virtual_at` (a port).
+    """
+    interfaces = {port["name"]: port["interface"] for port in content["ports"]}
+    ports = tuple(interfaces)
+    if len(ports) != len(content["ports"]) or len(set(interfaces.values())) != len(ports):
+        raise ValueError("ports: two have the same name or the same interface")
+    places: dict[str, Place] = {}
+    addresses: list[Address] = []
+    for at, entry in enumerate(content["addresses"]):
+        here = place(entry["address"], FIRST_TABLE + at)
+        if here.address in places:
+            raise ValueError(f"addresses: {here.address} is there twice")
+        places[here.address] = here
+        virtual = bool(entry.get("virtual", False))
+        home = content.get("virtual_at") or entry["home"] if virtual else entry["home"]
+        addresses.append(Address(here.address, home, virtual))
+    fixed = {canonical(k): v for k, v in (content.get("fixed") or {}).items()}
+    drained = frozenset(content.get("drained") or ())
+    for name in [*(a.home for a in addresses), *fixed.values(), *drained]:
+        if name not in interfaces:
+            raise ValueError(f"{name!r} is not one of the ports: {', '.join(ports)}")
+    mode, redirect = content.get("mode", "takeover"), content.get("redirect", "spread")
+    if mode not in ("takeover", "redirect-only"):
+        raise ValueError(f"mode: {mode!r} is neither takeover nor redirect-only")
+    if redirect not in ("spread", "fixed", "none"):
+        raise ValueError(f"redirect: {redirect!r} is neither spread, fixed nor none")
+    steering = content.get("steering")
+    return Config(
+        array=str(content["array"]),
+        desired=Desired(
+            ports=ports,
+            addresses=tuple(addresses),
+            initiators=tuple(canonical(i) for i in content.get("initiators") or ()),
+            mode=mode,
+            redirect=redirect,
+            fixed=fixed,
+            serve=frozenset(canonical(i) for i in content.get("serve") or ()),
+            hold_s=float(content.get("hold_s", 5.0)),
+            request_s=float(content.get("request_s", 2.0)),
+            drained=drained,
+        ),
+        interfaces=interfaces,
+        places=places,
+        probe=_probe(content.get("probe")),
+        steering=Path(steering) if steering else None,
+    )
+
+
+def _probe(entry: dict[str, Any] | None) -> Probe | None:
+    if not entry:
+        return None
+    interval, count = float(entry.get("interval_ms", 20)), int(entry.get("count", 3))
+    if interval < 1 or count < 1:
+        raise ValueError("probe: interval_ms and count are at least 1")
+    return Probe(interval / 1000, count)

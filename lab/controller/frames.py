@@ -1,0 +1,105 @@
+"""The frames that the controller sends: announcements, probes, questions to hosts."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import zlib
+
+ETH_ARP, ETH_IPV6 = 0x0806, 0x86DD
+ETH_PROBE = 0x88B5
+"""IEEE 802 local experimental ethertype 1 (IEEE 802-2014, 9.2.4)."""
+BROADCAST = b"\xff" * 6
+PROBE = struct.Struct("!4sIBIH")
+MAGIC = b"abfo"
+
+
+def announcements(address: str, mac: bytes) -> list[bytes]:
+    """The frames that tell everybody that `address` is at `mac` now.
+
+    IPv4: an ARP announcement (RFC 5227, 2.3: a request for its own address) and the same as a
+    reply, as RFC 5227, 3 says that some listen to one only. In the reply the target is the sender
+    too: only then Linux takes it for gratuitous, and a gratuitous one replaces an entry even
+    within the lock time (arp_is_garp in net/ipv4/arp.c). IPv6: an unsolicited neighbour
+    advertisement with the override flag (RFC 4861, 7.2.6).
+    """
+    if ":" in address:
+        return [_advertisement(address, mac)]
+    ip = socket.inet_aton(address)
+    return [
+        _arp(1, BROADCAST, mac, ip, bytes(6), ip),
+        _arp(2, BROADCAST, mac, ip, mac, ip),
+    ]
+
+
+def question(address: str, mac: bytes) -> bytes:
+    """A frame that the host with `address` answers to `mac`, whatever addresses we have.
+
+    IPv4: an ARP probe (RFC 5227, 2.1.1: the sender address is zero, so that no cache changes).
+    IPv6: a neighbour solicitation (RFC 4861, 4.3) from the link-local address made of `mac`.
+    """
+    if ":" not in address:
+        return _arp(1, BROADCAST, mac, bytes(4), bytes(6), socket.inet_aton(address))
+    target = socket.inet_pton(socket.AF_INET6, address)
+    source = _link_local(mac)
+    group = bytes.fromhex("ff0200000000000000000001ff") + target[13:]
+    body = struct.pack("!BBHI", 135, 0, 0, 0) + target + b"\x01\x01" + mac
+    return _icmp6(b"\x33\x33" + group[12:], mac, source, group, body)
+
+
+def answer(frame: bytes) -> str | None:
+    """The host that this ARP reply or neighbour advertisement is from; None if it is neither."""
+    kind = int.from_bytes(frame[12:14], "big")
+    if kind == ETH_ARP and len(frame) >= 42 and frame[20:22] == b"\0\x02":
+        return socket.inet_ntoa(frame[28:32])
+    if kind == ETH_IPV6 and len(frame) >= 78 and frame[20] == 58 and frame[54] == 136:
+        return socket.inet_ntop(socket.AF_INET6, frame[62:78])
+    return None
+
+
+def token(array: str, salt: int) -> int:
+    """What tells the probes of one run of one array's controller from those of others."""
+    return zlib.crc32(f"{array} {salt}".encode())
+
+
+def probe(target: bytes, mac: bytes, run: int, port: int, round_: int) -> bytes:
+    """A probe from port number `port` to the port with `target`, unicast."""
+    body = PROBE.pack(MAGIC, run, port, round_ & 0xFFFFFFFF, 0)
+    return (target + mac + ETH_PROBE.to_bytes(2, "big") + body).ljust(60, b"\0")
+
+
+def probed(frame: bytes, run: int) -> int | None:
+    """The number of the port that sent this probe; None if it is not one of this `run`."""
+    if len(frame) < 14 + PROBE.size:
+        return None
+    magic, theirs, port, _, _ = PROBE.unpack_from(frame, 14)
+    return int(port) if magic == MAGIC and theirs == run else None
+
+
+def _arp(op: int, to: bytes, mac: bytes, ip: bytes, target: bytes, target_ip: bytes) -> bytes:
+    head = to + mac + ETH_ARP.to_bytes(2, "big") + struct.pack("!HHBBH", 1, 0x0800, 6, 4, op)
+    return (head + mac + ip + target + target_ip).ljust(60, b"\0")
+
+
+def _advertisement(address: str, mac: bytes) -> bytes:
+    source = socket.inet_pton(socket.AF_INET6, address)
+    group = bytes.fromhex("ff020000000000000000000000000001")
+    # Not solicited, from no router, override.
+    body = struct.pack("!BBHI", 136, 0, 0, 0x20000000) + source + b"\x02\x01" + mac
+    return _icmp6(b"\x33\x33\0\0\0\x01", mac, source, group, body)
+
+
+def _icmp6(to: bytes, mac: bytes, source: bytes, target: bytes, body: bytes) -> bytes:
+    """With hop limit 255, else receivers must drop it (RFC 4861, 7.1); RFC 4443, 2.3 checksum."""
+    pseudo = source + target + struct.pack("!II", len(body), 58) + body
+    total = sum(struct.unpack(f"!{len(pseudo) // 2}H", pseudo))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    body = body[:2] + struct.pack("!H", ~total & 0xFFFF) + body[4:]
+    head = struct.pack("!IHBB", 0x60000000, len(body), 58, 255) + source + target
+    return to + mac + ETH_IPV6.to_bytes(2, "big") + head + body
+
+
+def _link_local(mac: bytes) -> bytes:
+    eui = bytes([mac[0] ^ 2]) + mac[1:3] + b"\xff\xfe" + mac[3:]
+    return b"\xfe\x80" + bytes(6) + eui

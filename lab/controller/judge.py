@@ -1,0 +1,90 @@
+"""Which port is silent: a judgement on who hears whom, made in rounds. Pure.
+
+Every round each port sends to every other. A port that for `count` rounds hears nobody, or that
+nobody hears, is accused. A host that answers through it clears it. It is condemned if some other
+port is shown to work meanwhile (is heard and hears, or has a host's answer); else nobody can tell
+which side is at fault, as with two ports and no host to ask, and it is only suspect. A round is
+one that this process was awake for: it sent, and looked a full interval later. A process that was
+held up judges later, not wrongly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from lab.controller.model import Verdict
+
+SELDOM = 5
+"""A port that stays silent has hosts asked through it every so many rounds."""
+
+
+class Judge:
+    """Evidence by round, and the verdicts that follow."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.round = 0
+        self._hears: dict[str, int] = {}
+        self._heard: dict[str, int] = {}
+        self._host: dict[str, int] = {}
+        self._jury: frozenset[str] = frozenset()
+        self._silent: set[str] = set()
+
+    def begin(self, live: Collection[str]) -> None:
+        """A new round, with the ports that have carrier."""
+        self.round += 1
+        self._silent &= set(live)
+        jury = frozenset(live) - self._silent
+        # Who comes anew, or was alone, starts with a clean record.
+        fresh = jury if len(self._jury) < 2 else jury - self._jury
+        for port in fresh:
+            self._hears[port] = self._heard[port] = self.round
+        for port in jury - self._jury:
+            self._host.pop(port, None)
+        self._jury = jury
+
+    def heard(self, by: str, sender: str) -> None:
+        """In this round `by` has heard `sender`."""
+        self._hears[by] = self._heard[sender] = self.round
+
+    def answered(self, port: str) -> None:
+        """In this round a host has answered through `port`."""
+        self._host[port] = self.round
+
+    def quiet(self, port: str) -> int:
+        """For how many rounds it was not heard, or heard nobody, whichever is more."""
+        return self.round - min(self._hears.get(port, 0), self._heard.get(port, 0))
+
+    def verdicts(self) -> dict[str, Verdict]:
+        """A verdict on every port with carrier, at the end of a round."""
+        found: dict[str, Verdict] = {}
+        for port in sorted(self._jury | self._silent):
+            found[port] = self._verdict(port)
+        self._silent = {port for port, verdict in found.items() if verdict == "silent"}
+        return found
+
+    def _verdict(self, port: str) -> Verdict:
+        since_host = self.round - self._host.get(port, -(1 << 30))
+        if self.quiet(port) < self.count or since_host < self.count + SELDOM:
+            return "ok"
+        if port in self._silent:
+            return "silent"
+        if len(self._jury) < 2:
+            return "ok"
+        last = self.round - self.quiet(port)
+        for other in self._jury - {port}:
+            works = self.round - self.quiet(other) > last
+            # A host's answer may be the first of many after a common pause: one round more.
+            if works or self._host.get(other, 0) > last + 1:
+                return "silent"
+        return "suspect"
+
+    def doubtful(self) -> list[str]:
+        """The ports through which hosts are to be asked in this round."""
+        ports = self._silent | (self._jury if len(self._jury) > 1 else frozenset())
+        return [
+            port
+            for port in sorted(ports)
+            if 1 <= self.quiet(port) <= 2 * self.count
+            or (self.quiet(port) and self.round % SELDOM == 0)
+        ]

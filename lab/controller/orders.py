@@ -1,0 +1,58 @@
+"""Orders on standard input, and what is desired because of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from lab.controller.model import Desired, State
+
+
+class Orders:
+    """What is desired: the configuration, changed by the orders so far.
+
+    Orders last as long as the process: a supervisor that starts it anew gives them again, or
+    writes them in the configuration (`drained`, `virtual_at`).
+    """
+
+    def __init__(self, desired: Desired) -> None:
+        self._configured = desired
+        self.desired = desired
+
+    def obey(self, order: Mapping[str, Any], states: Mapping[str, State]) -> None:
+        """Follow one order; ValueError, saying why, if it cannot be followed.
+
+        move-vip: virtual addresses are at home at `port` from now on (without one: where they are
+        configured). drain, undrain: what is at `port` goes elsewhere, and may come back.
+        rebalance: even out the sessions.
+        """
+        command, port = order["command"], order.get("port")
+        if command in ("drain", "undrain") or port is not None:
+            self._known(port)
+        now = self.desired
+        if command == "move-vip":
+            if port is not None and (states.get(port) != "up" or port in now.drained):
+                why = "drained" if port in now.drained else states.get(port, "not known yet")
+                raise ValueError(f"{port} cannot take the virtual address: it is {why}")
+            homes = {a.address: a.home for a in self._configured.addresses}
+            addresses = tuple(
+                replace(a, home=port or homes[a.address]) if a.virtual else a for a in now.addresses
+            )
+            self.desired = replace(now, addresses=addresses)
+        elif command == "drain":
+            asks = now.mode == "redirect-only"  # else its addresses take their sessions along
+            self.desired = replace(
+                now, drained=now.drained | {port}, rebalances=now.rebalances + asks
+            )
+        elif command == "undrain":
+            self.desired = replace(now, drained=now.drained - {port})
+        elif command == "rebalance":
+            self.desired = replace(now, rebalances=now.rebalances + 1)
+        else:
+            known = "move-vip, drain, undrain, rebalance, status"
+            raise ValueError(f"{command!r} is none of {known}")
+
+    def _known(self, port: object) -> None:
+        if port not in self.desired.ports:
+            raise ValueError(f"{port!r} is not one of {', '.join(self.desired.ports)}")

@@ -1,0 +1,89 @@
+"""What the controller tells: timeline events on standard output, steering answers in files."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from lab.controller.redirect import family
+
+KEEP = 10_000
+"""Events kept for a reader that does not read; older ones are lost."""
+
+
+class Output:
+    """Events of kind `controller`, one JSON object a line; never waits for the reader."""
+
+    def __init__(self, where: str, fd: int = 1) -> None:
+        self._where, self._fd = where, fd
+        self._events: deque[dict[str, Any]] = deque(maxlen=KEEP)
+        self._waiting = b""
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+            os.set_blocking(fd, False)
+
+    def event(self, what: str, t: float | None = None, **details: Any) -> None:
+        """Tell that `what` happened at `t` (Unix seconds; now, if not given)."""
+        t = round(time.time() if t is None else t, 6)
+        known = {"t": t, "where": self._where, "kind": "controller", "what": what}
+        self._events.append(known | details)  # written by `flush`, when there is time
+
+    def flush(self) -> bool:
+        """Write what can be written; True if some is left."""
+        while self._events or self._waiting:
+            if not self._waiting:
+                self._waiting = json.dumps(self._events.popleft()).encode() + b"\n"
+            try:
+                written = os.write(self._fd, self._waiting)
+            except BlockingIOError:
+                return True
+            except OSError:
+                # Nobody reads any more; the array still wants a controller.
+                self._events.clear()
+                written = len(self._waiting)
+            self._waiting = self._waiting[written:]
+        return False
+
+
+class Steering:
+    """One file for each host with what its next login is answered.
+
+    `<folder>/<initiator address>` holds "ADDRESS:3260:Temporary" and a newline (IPv6 in brackets);
+    a host that is to be served at the virtual port finds its own address there. `default` and
+    `default6` are for hosts that are not known; there is none where those are to be served. A file
+    is replaced as a whole, and only when it changes.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        if folder:
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def write(self, initiator: str, address: str | None) -> None:
+        """Answer `initiator` with `address`, or serve it (None). OSError if that fails."""
+        if not self._folder:
+            return
+        path = self._folder / initiator
+        if address is None and initiator.startswith("default"):
+            path.unlink(missing_ok=True)
+            return
+        text = answer(address or initiator)
+        try:
+            if path.read_text(encoding="ascii") == text:
+                return
+        except FileNotFoundError:
+            pass
+        new = self._folder / f".{initiator}.new"
+        new.write_text(text, encoding="ascii")
+        new.replace(path)
+
+
+def answer(address: str) -> str:
+    """A login answer in the form of tgtd's redirect callback."""
+    shown = f"[{address}]" if family(address) == 6 else address
+    return f"{shown}:3260:Temporary\n"

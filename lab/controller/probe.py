@@ -1,0 +1,143 @@
+"""Probes between the array's own ports, for failures that leave the link up."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Mapping, Sequence
+
+from lab.controller.config import Probe
+from lab.controller.frames import (
+    ETH_ARP,
+    ETH_IPV6,
+    ETH_PROBE,
+    answer,
+    probe,
+    probed,
+    question,
+    token,
+)
+from lab.controller.judge import Judge
+from lab.controller.model import Verdict
+from lab.controller.netlink import Link
+
+HOSTS_A_ROUND = 4
+SO_ATTACH_FILTER = 26
+NEIGHBOUR_ADVERTISEMENTS = (
+    # Classic BPF (Documentation/networking/filter.rst): ICMPv6, type 136; all else is dropped
+    # before it is copied, as I/O comes by here too.
+    (0x30, 0, 0, 20),
+    (0x15, 0, 3, 58),
+    (0x30, 0, 0, 54),
+    (0x15, 0, 1, 136),
+    (0x06, 0, 0, 0x40000),
+    (0x06, 0, 0, 0),
+)
+
+
+class Prober:
+    """The sockets of the probes, one round of them at each `tick`."""
+
+    def __init__(self, array: str, ports: Sequence[str], options: Probe) -> None:
+        self.interval_s = options.interval_s
+        self._judge = Judge(options.count)
+        self._ports = list(ports)
+        self._run = token(array, int.from_bytes(os.urandom(4), "big"))
+        self._links: dict[str, Link] = {}
+        self._sockets: dict[str, socket.socket] = {}
+        self._listening: dict[tuple[str, int], socket.socket] = {}
+        self._turn = 0
+
+    def port(self, name: str, link: Link | None) -> None:
+        """Take note of a port's interface, or that it is gone."""
+        old = self._links.pop(name, None)
+        if link:
+            self._links[name] = link
+        if old and link and old.index == link.index:
+            return
+        for key in [key for key in self._listening if key[0] == name]:
+            self._listening.pop(key).close()
+        if name in self._sockets:
+            self._sockets.pop(name).close()
+        if link:
+            self._sockets[name] = _raw(link.name, ETH_PROBE)
+
+    def tick(self, live: Mapping[str, bool], hosts: Sequence[str]) -> dict[str, Verdict]:
+        """Take in what was heard since the last tick, judge, and send the next round.
+
+        `hosts` are the addresses to ask for an answer where a port has become doubtful.
+        """
+        ports = [name for name in self._ports if live.get(name) and name in self._sockets]
+        judge = self._judge
+        judge.begin(ports)
+        for name in ports:
+            self._listen(name)
+        verdicts = judge.verdicts()
+        for name in judge.doubtful():
+            self._ask(name, hosts)
+        for number, name in enumerate(self._ports):
+            if name in ports:
+                for other in ports:
+                    if other != name:
+                        frame = probe(
+                            self._links[other].mac,
+                            self._links[name].mac,
+                            self._run,
+                            number,
+                            judge.round,
+                        )
+                        _send(self._sockets[name], frame)
+        return verdicts
+
+    def _listen(self, name: str) -> None:
+        for frame in _frames(self._sockets[name]):
+            number = probed(frame, self._run)
+            if number is not None and number < len(self._ports) and self._ports[number] != name:
+                self._judge.heard(name, self._ports[number])
+        for (port, _), listening in self._listening.items():
+            if port == name:
+                # Unicast only: it is the answer to something that got out of this port.
+                mine = [f for f in _frames(listening) if f[:6] == self._links[name].mac]
+                if any(answer(frame) for frame in mine):
+                    self._judge.answered(name)
+
+    def _ask(self, name: str, hosts: Sequence[str]) -> None:
+        for _ in range(min(len(hosts), HOSTS_A_ROUND)):
+            self._turn += 1
+            host = hosts[self._turn % len(hosts)]
+            kind = ETH_IPV6 if ":" in host else ETH_ARP
+            if (name, kind) not in self._listening:
+                # From now on, as closing a packet socket waits for other processors.
+                self._listening[name, kind] = _raw(self._links[name].name, kind)
+            _send(self._sockets[name], question(host, self._links[name].mac))
+
+
+def _raw(interface: str, kind: int) -> socket.socket:
+    raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    raw.setblocking(False)
+    if kind == ETH_IPV6:
+        import ctypes  # not for everybody: it takes milliseconds
+
+        code = b"".join(struct.pack("=HBBI", *step) for step in NEIGHBOUR_ADVERTISEMENTS)
+        kept = ctypes.create_string_buffer(code)
+        program = struct.pack("@HP", len(NEIGHBOUR_ADVERTISEMENTS), ctypes.addressof(kept))
+        raw.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+    raw.bind((interface, kind))
+    return raw
+
+
+def _frames(raw: socket.socket) -> list[bytes]:
+    found: list[bytes] = []
+    while True:
+        try:
+            found.append(raw.recv(256))
+        except OSError:  # nothing more, or the link is down
+            return found
+
+
+def _send(raw: socket.socket, frame: bytes) -> None:
+    try:
+        raw.send(frame)
+    except OSError:
+        return  # the link is down, or its queue full: a round that is not heard

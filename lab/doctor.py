@@ -1,0 +1,73 @@
+"""What a machine must have for labs, and how to get what it lacks."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from lab import release, sandbox
+from lab.errors import Missing
+
+PROGRAMS = {
+    "mnexec": "mininet", "brctl": "bridge-utils", "ifconfig": "net-tools", "ip": "iproute2",
+    "tgtd": "tgt", "tgtadm": "tgt", "dumpcap": "wireshark-common", "tshark": "tshark",
+    "mergecap": "wireshark-common", "mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs",
+}  # fmt: skip
+"""Programs that labs start, and the Debian package of each."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing a lab needs: is it there, and if not, what to do."""
+
+    what: str
+    ok: bool
+    remedy: str = ""
+
+    def as_json(self) -> dict[str, object]:
+        """For --json."""
+        return asdict(self)
+
+
+def _program(name: str, package: str) -> Finding:
+    path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+    return Finding(f"{name} ({package})", bool(path), f"sudo apt-get install {package}")
+
+
+def _sandbox() -> Finding:
+    """Try it: a sandbox whose work is to do nothing."""
+    probe = "import sys; from lab import sandbox; sys.exit(sandbox.run(lambda: 0))"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
+    return Finding("private namespaces", done.returncode == 0, sandbox.HOW_TO_ALLOW)
+
+
+def require_for_runs() -> None:
+    """Raise Missing, naming all that is missing at once, unless labs can run here."""
+    missing = [f for f in _programs() if not f.ok]
+    if missing:
+        lines = "; ".join(f"{f.what}: {f.remedy}" for f in missing)
+        raise Missing(f"not on this machine: {lines}")
+
+
+def _programs() -> list[Finding]:
+    found = [_program(name, package) for name, package in PROGRAMS.items()]
+    has = find_spec("mininet") is not None
+    return [*found, Finding("mininet for Python", has, "sudo apt-get install mininet; make setup")]
+
+
+def examine() -> list[Finding]:
+    """All that labs need, in the order in which to get it."""
+    tun = Path("/dev/net/tun").exists()
+    image = release.find(release.DEFAULT_RELEASE)
+    return [
+        *_programs(),
+        Finding("/dev/net/tun", tun, "sudo modprobe tun, or give the container that device"),
+        _sandbox(),
+        Finding(
+            f"image of {release.DEFAULT_RELEASE}", image is not None, "lab image build (half a minute)"
+        ),
+    ]

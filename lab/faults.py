@@ -1,0 +1,52 @@
+"""Faults, each a context manager: it begins on entry, is undone on exit, and both are recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lab.running import Lab
+
+
+@contextmanager
+def cable_pulled(lab: Lab, name: str) -> Iterator[None]:
+    """Pull the cable of port or host `name`: its carrier is lost until the fault ends.
+
+    The switch's end of the veth goes down, which takes the carrier of the other end
+    (drivers/net/veth.c, veth_close).
+    """
+    interface = lab.switch_end(name)
+    lab.timeline.add(name, "fault", name="carrier-loss", phase="begin")
+    lab.switch.run(["ip", "link", "set", interface, "down"])
+    try:
+        yield
+    finally:
+        lab.switch.run(["ip", "link", "set", interface, "up"])
+        lab.timeline.add(name, "fault", name="carrier-loss", phase="end")
+
+
+@contextmanager
+def second_owner(lab: Lab, address: str, port: str) -> Iterator[None]:
+    """Give `address` to `port` as well, behind the controller's back: a split brain."""
+    interface = next(p.interface for p in lab.array.spec.ports if p.name == port)
+    command = ["ip", "address", "add", f"{address}/32", "dev", interface]
+    lab.timeline.add(port, "fault", name="second-owner", phase="begin")
+    lab.array.runner.run(command)
+    try:
+        yield
+    finally:
+        command[2] = "del"
+        lab.array.runner.run(command, check=False)  # the controller may have repaired it
+        lab.timeline.add(port, "fault", name="second-owner", phase="end")
+
+
+@contextmanager
+def block_overwritten(lab: Lab, block: int) -> Iterator[None]:
+    """Overwrite block `block` (4 KiB) of the first disk behind everybody's back; not undone."""
+    disk = lab.array.target.luns[0].path
+    lab.timeline.add(lab.array.spec.name, "fault", name="block-overwritten", phase="begin")
+    with disk.open("r+b") as file:
+        file.seek(block * 4096)
+        file.write(b"\xff" * 4096)
+    yield
+    lab.timeline.add(lab.array.spec.name, "fault", name="block-overwritten", phase="end")

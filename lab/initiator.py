@@ -1,0 +1,179 @@
+"""The initiator under test: open-iscsi in a host with its own kernel."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import struct
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+from lab.commands import Process, Runner
+from lab.errors import CommandFailed, LabError
+from lab.timeline import Timeline
+from lab.waiting import wait_for
+
+_ISCSID_SOCKET = "@ISCSIADM_ABSTRACT_NAMESPACE"  # usr/mgmt_ipc.h of open-iscsi
+
+
+@dataclass(frozen=True)
+class Session:
+    """One iSCSI session as the host's kernel has it.
+
+    Portals are "address:port": `persistent` is the one the host logged in at and returns to,
+    `current` the one it was redirected to. `connection` is the TCP connection, "local peer".
+    `device` is the disk of the lowest LUN ("sda"), with its serial number and size.
+    """
+
+    sid: int
+    target: str
+    state: str
+    current: str
+    persistent: str
+    device: str
+    serial: str
+    size_bytes: int
+    connection: str
+
+    @property
+    def address(self) -> str:
+        """The address that serves the session."""
+        return self.current.rpartition(":")[0].strip("[]")
+
+
+class Initiator(Protocol):
+    """What a scenario needs of an initiator."""
+
+    name: str
+    version: str
+
+    def start(self) -> None:
+        """Make it ready for discover() and login()."""
+
+    def discover(self, portal: str) -> list[str]:
+        """The portals that SendTargets names at `portal`, also put on the timeline."""
+
+    def login(self, target: str, portal: str) -> Session:
+        """Log in to `target` at `portal`; returns with the session up and its disk there."""
+
+    def sessions(self) -> list[Session]:
+        """The sessions there are now."""
+
+    def logout(self, target: str) -> None:
+        """Log out of `target`."""
+
+
+class OpenIscsi:
+    """open-iscsi: iscsid and iscsiadm in a guest, sessions read from its kernel's sysfs."""
+
+    def __init__(self, runner: Runner, timeline: Timeline, logs: Path) -> None:
+        self._runner, self._timeline, self._logs = runner, timeline, logs
+        self.name = runner.host
+        self.version = ""
+        self._daemon: Process | None = None
+
+    @staticmethod
+    def initiator_name(host: str) -> str:
+        """The iSCSI name of `host`."""
+        return f"iqn.2026-01.lab.failover:host-{host}"
+
+    def start(self) -> None:
+        """Start iscsid, whose log goes to the run folder, and wait until it answers."""
+        name = f"InitiatorName={self.initiator_name(self.name)}"
+        begin = (
+            f"echo {name} > /etc/iscsi/initiatorname.iscsi; modprobe iscsi_tcp; "
+            "exec /usr/sbin/iscsid -f -d 3"
+        )
+        self._daemon = self._runner.start(
+            ["sh", "-c", begin], log=self._logs / f"{self.name}-iscsid.log"
+        )
+        wait_for(
+            f"iscsid of {self.name}",
+            lambda: self._runner.run(["cat", "/proc/net/unix"]).output,
+            until=lambda table: _ISCSID_SOCKET in table,
+            seconds=15.0,
+        )
+
+    def discover(self, portal: str) -> list[str]:
+        """See Initiator."""
+        shown = self._iscsiadm("-m", "discovery", "-t", "st", "-p", portal)
+        portals = [line.split(",")[0] for line in shown.splitlines() if "," in line]
+        self._timeline.add(self.name, "discovery", asked=portal, portals=portals)
+        return portals
+
+    def login(self, target: str, portal: str) -> Session:
+        """See Initiator."""
+        self._iscsiadm("-m", "node", "-T", target, "-p", portal, "--login", seconds=60.0)
+        return wait_for(
+            f"a session of {self.name} with its disk",
+            self.sessions,
+            until=lambda found: any(s.target == target and s.device for s in found),
+            seconds=15.0,
+        )[0]
+
+    def logout(self, target: str) -> None:
+        """See Initiator."""
+        self._iscsiadm("-m", "node", "-T", target, "--logout", seconds=60.0)
+
+    def _iscsiadm(self, *arguments: str, seconds: float = 30.0) -> str:
+        argv = ["iscsiadm", *arguments]
+        if self._daemon and self._daemon.poll() is not None:
+            raise LabError(f"{self.name}: iscsid has ended; see logs/{self.name}-iscsid.log")
+        return self._runner.run(argv, seconds=seconds).output
+
+    def sessions(self) -> list[Session]:
+        """See Initiator."""
+        return parse_sessions(self._runner.run(["sh", "/run/lab/sessions"]).output)
+
+    def snapshot(self, moment: str) -> list[Session]:
+        """The sessions now, each also put on the timeline with `moment`."""
+        found = self.sessions()
+        for session in found:
+            self._timeline.add(self.name, "session", moment=moment, **asdict(session))
+        return found
+
+
+def parse_sessions(text: str) -> list[Session]:
+    """What the guest program `sessions` printed, as Session objects, lowest number first."""
+    disks: dict[str, list[tuple[int, str, int, str]]] = {}
+    connections: dict[str, str] = {}
+    rows: list[list[str]] = []
+    for line in text.splitlines():
+        kind, _, rest = line.partition("|")
+        if kind == "session":
+            rows.append(rest.split("|"))
+        elif kind == "disk":
+            number, lun, device, sectors, serial = rest.split("|")
+            disks.setdefault(number, []).append((int(lun), device, int(sectors) * 512, serial))
+        elif kind == "tcp":
+            match = re.match(r"\s*\d+: ([0-9A-F]+):([0-9A-F]{4}) ([0-9A-F]+):([0-9A-F]{4}) 01 ", rest)
+            if match:
+                local, peer = _portal(match[1], match[2]), _portal(match[3], match[4])
+                connections[peer] = f"{local} {peer}"
+    found = []
+    for number, target, state, address, port, kept, kept_port in rows:
+        current = join(address, port) if address else ""
+        _, device, size, serial = min(disks.get(number, [(0, "", 0, "")]))
+        found.append(
+            Session(
+                int(number), target, state, current, join(kept, kept_port),
+                device, serial, size, connections.get(current, ""),
+            )
+        )  # fmt: skip
+    return sorted(found, key=lambda session: session.sid)
+
+
+def join(address: str, port: str | int) -> str:
+    """`address:port`, with brackets round IPv6."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _portal(address: str, port: str) -> str:
+    # /proc/net/tcp prints each 32-bit word of an address in the byte order of the machine.
+    words = [int(address[i : i + 8], 16) for i in range(0, len(address), 8)]
+    packed = struct.pack(f"={len(words)}I", *words)
+    return join(str(ipaddress.ip_address(packed)), int(port, 16))
+
+
+__all__ = ["CommandFailed", "Initiator", "OpenIscsi", "Session", "parse_sessions"]

@@ -1,0 +1,7 @@
+"""Observers: what was on the wire, and which addresses the kernel has up where."""
+
+from lab.observe.addresses import AddressWatcher
+from lab.observe.capture import Capture
+from lab.observe.decode import decode
+
+__all__ = ["AddressWatcher", "Capture", "decode"]

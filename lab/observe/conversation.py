@@ -1,0 +1,164 @@
+"""What packets mean: who logged in where with what answer, and who claimed which address."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from lab.checks.portals import ip_of
+from lab.observe.packet import Packet
+from lab.timeline import Event
+
+# Opcodes, RFC 7143 section 11.2.1.2.
+LOGIN, TEXT, LOGOUT = 0x03, 0x04, 0x06
+LOGIN_ANSWER, TEXT_ANSWER, LOGOUT_ANSWER, ASYNC = 0x23, 0x24, 0x26, 0x32
+OF_TARGET = {LOGIN_ANSWER, TEXT_ANSWER, LOGOUT_ANSWER, ASYNC}
+FULL_FEATURE = 3
+
+
+@dataclass
+class _Connection:
+    """What is known of one TCP connection, from initiator to portal."""
+
+    initiator: str
+    portal: str
+    discovery: bool = False
+    asked: float | None = None
+    isid: str = ""
+    answers: list[Event] = field(default_factory=list)
+
+
+class Conversations:
+    """Takes packets in the order of time and gives the events that they amount to."""
+
+    def __init__(self, hosts: Mapping[str, str]) -> None:
+        self._hosts = {ip_of(address): name for address, name in hosts.items()}
+        self._connections: dict[tuple[str, str], _Connection] = {}
+        self._events: list[Event] = []
+        self._seen: set[tuple[str, ...]] = set()
+        self._claimed: dict[tuple[str, str], str] = {}
+
+    def see(self, packet: Packet, where: str) -> None:
+        """Take one packet, captured at `where`."""
+        if packet.one("arp.src.proto_ipv4"):
+            address, mac = packet.one("arp.src.proto_ipv4"), packet.one("arp.src.hw_mac")
+            # Sender and target the same: a gratuitous ARP (RFC 5227 section 3).
+            self._claim(packet, where, address, mac, address == packet.one("arp.dst.proto_ipv4"))
+        elif packet.one("icmpv6.nd.na.target_address"):
+            mac = packet.one("icmpv6.opt.linkaddr") or packet.one("eth.src")
+            unsolicited = not packet.number("icmpv6.nd.na.flag.s")
+            self._claim(packet, where, packet.one("icmpv6.nd.na.target_address"), mac, unsolicited)
+        elif packet.one("iscsi.opcode"):
+            opcodes = packet.all("iscsi.opcode")
+            # The same segment at another place, or sent again, is no new event.
+            key = (packet.source, packet.destination, packet.one("tcp.seq_raw"), *opcodes)
+            if key not in self._seen:
+                self._seen.add(key)
+                self._iscsi(packet, {int(o, 0) for o in opcodes})
+
+    def events(self) -> list[Event]:
+        """All events, sorted by time; a login that was never answered has status None."""
+        found = list(self._events)
+        for connection in self._connections.values():
+            answers = connection.answers
+            if not answers and connection.asked is not None:
+                answers = [self._login(connection, connection.asked, None, None)]
+            for event in answers:
+                event["kind"] = "discovery-login" if connection.discovery else "login"
+                found.append(event)
+        return sorted(found, key=lambda e: e["t"])
+
+    def _claim(self, packet: Packet, where: str, address: str, mac: str, unasked: bool) -> None:
+        if address == "0.0.0.0":  # noqa: S104  a probe (RFC 5227) claims nothing
+            return
+        known = self._claimed.get((where, address)) == mac
+        self._claimed[where, address] = mac
+        if unasked or not known:
+            kind = "announcement" if unasked else "arp-claim"
+            self._events.append(
+                {
+                    "t": packet.t,
+                    "where": where,
+                    "kind": kind,
+                    "address": address,
+                    "mac": mac,
+                    "source": "wire",
+                }
+            )
+
+    def _host(self, endpoint: str) -> str:
+        return self._hosts.get(ip_of(endpoint), ip_of(endpoint))
+
+    def _connection(self, packet: Packet, opcodes: set[int]) -> _Connection:
+        ends = (packet.source, packet.destination)
+        initiator, portal = ends[::-1] if opcodes & OF_TARGET else ends
+        found = self._connections.get((initiator, portal))
+        # A login on a connection that has had its answer: the same port numbers, used again.
+        if found is None or (LOGIN in opcodes and found.answers):
+            if found is not None:
+                self._connections[initiator, f"{portal}#{id(found)}"] = found
+            found = _Connection(initiator, portal)
+            self._connections[initiator, portal] = found
+        return found
+
+    def _iscsi(self, packet: Packet, opcodes: set[int]) -> None:
+        connection = self._connection(packet, opcodes)
+        keys = packet.all("iscsi.keyvalue")
+        if "SessionType=Discovery" in keys or (TEXT in opcodes and _has(keys, "SendTargets")):
+            connection.discovery = True
+        if LOGIN in opcodes:
+            connection.asked = connection.asked or packet.t
+            connection.isid = connection.isid or packet.one("iscsi.isid")
+        if LOGIN_ANSWER in opcodes and packet.one("iscsi.login.status"):
+            self._answer(packet, connection, keys)
+        if TEXT_ANSWER in opcodes and _has(keys, "TargetAddress"):
+            connection.discovery = True
+            portals = [value.split(",")[0] for value in _values(keys, "TargetAddress")]
+            self._add(packet.t, connection, "discovery-wire", portals=portals)
+        if LOGOUT in opcodes:
+            reason = packet.number("iscsi.logout.reason")
+            self._add(packet.t, connection, "logout", reason=reason)
+        if ASYNC in opcodes:
+            names = ("iscsi.parameter1", "iscsi.parameter2", "iscsi.parameter3")
+            parameters = [packet.number(n) for n in names if packet.one(n)]
+            event = packet.number("iscsi.asyncevent")
+            self._add(packet.t, connection, "async", event=event, parameters=parameters)
+
+    def _answer(self, packet: Packet, connection: _Connection, keys: list[str]) -> None:
+        status = packet.number("iscsi.login.status")
+        # One event a login: an exchange of several steps is over when it enters full feature phase.
+        over = packet.number("iscsi.login.T") and packet.number("iscsi.login.nsg") == FULL_FEATURE
+        if status == 0 and not over:
+            return
+        address = next(iter(_values(keys, "TargetAddress")), "").split(",")[0] if status else ""
+        connection.isid = connection.isid or packet.one("iscsi.isid")
+        connection.answers.append(
+            self._login(connection, packet.t, f"{status:#06x}", address or None)
+        )
+
+    def _login(
+        self, connection: _Connection, t: float, status: str | None, address: str | None
+    ) -> Event:
+        return {
+            "t": t,
+            "where": self._host(connection.initiator),
+            "kind": "login",
+            "portal": connection.portal,
+            "status": status,
+            "target_address": address,
+            "isid": connection.isid,
+            "source": "wire",
+        }
+
+    def _add(self, t: float, connection: _Connection, kind: str, **details: object) -> None:
+        where = self._host(connection.initiator)
+        event = {"t": t, "where": where, "kind": kind, "portal": connection.portal}
+        self._events.append({**event, **details, "source": "wire"})
+
+
+def _values(keys: list[str], name: str) -> list[str]:
+    return [key.partition("=")[2] for key in keys if key.startswith(f"{name}=")]
+
+
+def _has(keys: list[str], name: str) -> bool:
+    return any(key.startswith(f"{name}=") for key in keys)

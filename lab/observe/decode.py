@@ -1,0 +1,66 @@
+"""From captures to events: logins, discoveries, logouts, requests, and claims to an address."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from lab.commands import require
+from lab.errors import CommandFailed
+from lab.observe.conversation import Conversations
+from lab.observe.packet import FIELDS, Packet, parse
+from lab.timeline import Event
+
+WANTED = "arp or icmpv6.type == 136 or iscsi.opcode in {0x03, 0x04, 0x06, 0x23, 0x24, 0x32}"
+
+
+def decode(
+    captures: Mapping[str, Path],
+    hosts: Mapping[str, str] | None = None,
+    *,
+    ports: Sequence[int] = (3260,),
+    seconds: float = 60.0,
+) -> list[Event]:
+    """The events in `captures` (place -> pcap file, one interface each), sorted by time.
+
+    `hosts` maps the address of an initiator to its name, which becomes `where`; an address that
+    is not in it stands for itself. A login that passed several places is one event; a claim to an
+    address is one at each place. All files are read by one tshark. Raises Missing where tshark is
+    not installed, CommandFailed where it cannot read a file or takes more than `seconds`.
+    """
+    places = list(captures)
+    talk = Conversations(hosts or {})
+    for packet in _packets(list(captures.values()), ports, seconds):
+        talk.see(packet, places[packet.interface])
+    return talk.events()
+
+
+def _packets(files: Sequence[Path], ports: Sequence[int], seconds: float) -> Iterator[Packet]:
+    """What tshark makes of `files`, merged by time."""
+    mergecap = require("mergecap", "wireshark-common")
+    tshark = require("tshark", "tshark")
+    if not files:
+        return
+    # Without -I none, mergecap would fold interfaces that look alike into one.
+    merge = [mergecap, "-I", "none", "-w", "-", *map(str, files)]
+    read = [tshark, "-r", "-", "-n", "-Y", WANTED, "-T", "fields", "-E", "aggregator=\x1f"]
+    read += ["-o", f"iscsi.target_ports:{','.join(map(str, ports))}"]
+    read += [part for field in FIELDS for part in ("-e", field)]
+    with subprocess.Popen(merge, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as merging:
+        try:
+            done = subprocess.run(
+                read, stdin=merging.stdout, capture_output=True, timeout=seconds, check=False
+            )
+        except subprocess.TimeoutExpired:
+            merging.kill()
+            raise CommandFailed("this machine", read, None, "") from None
+        said = merging.stderr.read().decode(errors="replace") if merging.stderr else ""
+    if merging.returncode:
+        raise CommandFailed("this machine", merge, merging.returncode, said)
+    if done.returncode:
+        text = done.stderr.decode(errors="replace")
+        raise CommandFailed("this machine", read, done.returncode, text)
+    for line in done.stdout.decode(errors="replace").split("\n"):
+        if line:
+            yield parse(line)

@@ -1,0 +1,87 @@
+"""One packet as tshark printed it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FIELDS = (
+    "frame.interface_id",
+    "frame.time_epoch",
+    "eth.src",
+    "arp.src.hw_mac",
+    "arp.src.proto_ipv4",
+    "arp.dst.proto_ipv4",
+    "icmpv6.nd.na.target_address",
+    "icmpv6.nd.na.flag.s",
+    "icmpv6.opt.linkaddr",
+    "ip.src",
+    "ipv6.src",
+    "tcp.srcport",
+    "ip.dst",
+    "ipv6.dst",
+    "tcp.dstport",
+    "tcp.seq_raw",
+    "iscsi.opcode",
+    "iscsi.login.status",
+    "iscsi.login.T",
+    "iscsi.login.nsg",
+    "iscsi.isid",
+    "iscsi.keyvalue",
+    "iscsi.logout.reason",
+    "iscsi.asyncevent",
+    "iscsi.parameter1",
+    "iscsi.parameter2",
+    "iscsi.parameter3",
+)
+"""What tshark is asked to print, tab separated; several values of one field are separated by US."""
+
+
+@dataclass(frozen=True)
+class Packet:
+    """The fields of one packet: lists, empty where it has no such field."""
+
+    fields: dict[str, list[str]]
+
+    def all(self, name: str) -> list[str]:
+        """All values of a field."""
+        return self.fields.get(name, [])
+
+    def one(self, name: str) -> str:
+        """The first value of a field, or ''."""
+        return self.all(name)[0] if self.all(name) else ""
+
+    def number(self, name: str) -> int:
+        """The first value of a field as a number (tshark prints decimal, hex or a boolean)."""
+        value = self.one(name)
+        return int(value == "True") if value in ("True", "False") else int(value, 0)
+
+    @property
+    def interface(self) -> int:
+        """Which of the merged files it is from."""
+        return self.number("frame.interface_id")
+
+    @property
+    def t(self) -> float:
+        """When it was captured, Unix seconds."""
+        return float(self.one("frame.time_epoch"))
+
+    @property
+    def source(self) -> str:
+        """Its TCP source, as a portal is written."""
+        return _portal(self.one("ip.src"), self.one("ipv6.src"), self.one("tcp.srcport"))
+
+    @property
+    def destination(self) -> str:
+        """Its TCP destination, as a portal is written."""
+        return _portal(self.one("ip.dst"), self.one("ipv6.dst"), self.one("tcp.dstport"))
+
+
+def _portal(four: str, six: str, port: str) -> str:
+    return f"{four}:{port}" if four else f"[{six}]:{port}"
+
+
+def parse(line: str) -> Packet:
+    """A line of tshark's output."""
+    values = line.split("\t")
+    pairs = zip(FIELDS, values, strict=False)
+    return Packet({name: value.split("\x1f") for name, value in pairs if value})

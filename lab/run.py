@@ -1,0 +1,189 @@
+"""One run: a scenario in a sandbox of its own, judged, written to a run folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lab import checks, release, sandbox, topology
+from lab.checks.address import owners_at
+from lab.checks.portals import ip_of
+from lab.errors import BadInput, LabError, Missing, WaitTimeout
+from lab.progress import Progress
+from lab.running import Folder, Lab, Setup
+from lab.scenario import Scenario
+from lab.timeline import Timeline
+from lab.topology import ArrayTopo
+
+_SPARE_BYTES = 200 << 20
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be run, checked and with all it needs, but nothing made of it yet."""
+
+    scenario: Scenario
+    topo: ArrayTopo
+    topology_name: str
+    image: release.Image
+    folder: Folder
+    seed: int
+    command: str
+
+
+def exit_code(verdicts: Iterable[str]) -> int:
+    """0 if all pass, 1 if any failed, 4 if any is unknown or there is none."""
+    found = set(verdicts)
+    return 1 if "fail" in found else 0 if found == {"pass"} else 4
+
+
+def make_folder(path: Path, need_bytes: int) -> Folder:
+    """Make the run folder `path`; BadInput if it cannot be or is not empty, Missing if it is full."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if any(path.iterdir()):
+            raise BadInput(f"{path}: not empty; name a folder that is not there yet")
+        probe = path / ".work"
+        probe.mkdir()
+    except OSError as refused:
+        raise BadInput(f"{path}: the run folder cannot be made: {refused.strerror}") from None
+    free = shutil.disk_usage(path).free
+    if free < need_bytes:
+        probe.rmdir()
+        raise Missing(
+            f"{path}: {free >> 20} MiB free, a run needs {need_bytes >> 20} MiB for its disks and "
+            "logs; free some room or choose another --out"
+        )
+    return Folder(path.absolute())
+
+
+def plan(
+    scenario: Scenario,
+    *,
+    out: Path,
+    topology_name: str | None,
+    release_name: str,
+    seed: int,
+    say: Callable[[str], None],
+) -> Plan:
+    """Check everything that can be checked before a lab is built, and get the release image."""
+    name = topology_name or scenario.topology
+    topo = topology.load(name)
+    disks = sum(lun.size_mib for lun in topo.storage.luns) << 20
+    image = release.ensure(release_name, say)
+    folder = make_folder(out, disks + _SPARE_BYTES)
+    command = f"lab run {scenario.name} --topology {name} --release {release_name} --seed {seed}"
+    return Plan(scenario, topo, name, image, folder, seed, command)
+
+
+def run(plan: Plan, *, quiet: bool = False) -> dict[str, Any]:
+    """Run it in a sandbox and return what result.json says.
+
+    Raises Missing where there can be no sandbox, KeyboardInterrupt when it was interrupted, and
+    LabError when it ended without a result.
+    """
+    status = sandbox.run(lambda: _work(plan, quiet))
+    if status == 130:
+        raise KeyboardInterrupt
+    result = plan.folder.path / "result.json"
+    if status == 3:
+        raise Missing("the lab could not be built; see above")
+    if not result.exists():
+        raise LabError(f"{plan.scenario.name} ended (status {status}) without a result; see above")
+    return dict(json.loads(result.read_text()))
+
+
+def _work(plan: Plan, quiet: bool) -> int:
+    """The worker inside the sandbox: act, judge, write."""
+    with Progress(plan.scenario.name, quiet=quiet) as progress:
+        began = time.time()
+        timeline = Timeline(plan.folder.path / "timeline.jsonl")
+        policy = plan.scenario.policy
+        setup = Setup(
+            plan.topo, plan.image, policy, plan.seed, full_capture=plan.scenario.full_capture
+        )
+        must: list[checks.Check] = []
+        trouble: list[checks.Finding] = []
+        versions: dict[str, str] = {}
+        try:
+            with Lab(setup, plan.folder, timeline, progress.say) as lab:
+                versions = lab.versions()
+                progress.say("running")
+                must = _act(plan.scenario, lab, timeline, trouble)
+                progress.say("taking it down")
+        except Missing as missing:
+            print(f"lab: {missing}", file=sys.stderr)
+            return missing.exit_code
+        except LabError as error:
+            trouble.append(checks.Finding("completed", checks.Verdict.UNKNOWN, str(error)))
+        if timeline.failure:
+            print(f"lab: {plan.folder.path}: {timeline.failure}", file=sys.stderr)
+            return Missing.exit_code
+        progress.say("judging")
+        findings = [*trouble, *checks.judge(timeline, must)]
+        result = {
+            "scenario": plan.scenario.name,
+            "title": plan.scenario.title,
+            "verdict": str(checks.overall(findings)),
+            "topology": plan.topology_name,
+            "target": "tgt",
+            "initiator": "open-iscsi",
+            "release": plan.image.release,
+            "versions": versions,
+            "checks": [finding.as_json() for finding in findings],
+            "measures": checks.measures(timeline),
+            "served": served(timeline),
+            "started": datetime.fromtimestamp(began, UTC).isoformat(timespec="milliseconds"),
+            "duration_s": round(time.time() - began, 3),
+            "seed": plan.seed,
+            "policy": {"mode": policy.mode, "redirect": policy.redirect},
+            "command": plan.command,
+        }
+        write_result(plan.folder.path, result)
+        timeline.close()
+        from lab.report import write_report
+
+        write_report(plan.folder.path)
+    return 0
+
+
+def _act(
+    scenario: Scenario, lab: Lab, timeline: Timeline, trouble: list[checks.Finding]
+) -> list[checks.Check]:
+    """Let the scenario act; what it says must hold, or `reached` if it did not get that far."""
+    try:
+        return list(scenario.act(lab))
+    except WaitTimeout as late:
+        timeline.add("lab", "wait-timeout", what=late.what, last=str(late.last))
+    except LabError as error:
+        trouble.append(checks.Finding("completed", checks.Verdict.UNKNOWN, str(error)))
+    except Exception as bug:
+        where = traceback.extract_tb(bug.__traceback__)[-1]
+        text = f"The scenario broke at {where.filename}:{where.lineno}: {type(bug).__name__}: {bug}"
+        trouble.append(checks.Finding("completed", checks.Verdict.UNKNOWN, text))
+    return [checks.reached()]
+
+
+def served(timeline: Timeline) -> dict[str, dict[str, str]]:
+    """For each host and moment at which its session was looked at: the port and its address."""
+    found: dict[str, dict[str, str]] = {}
+    for event in timeline.events("session"):
+        address = ip_of(event["current"])
+        ports = "+".join(sorted(owners_at(timeline, address, event["t"]))) or "no port"
+        found.setdefault(event["where"], {})[event["moment"]] = f"{ports} ({address})"
+    return found
+
+
+def write_result(path: Path, result: dict[str, Any]) -> None:
+    """Write result.json in one step, so that nobody reads half of one."""
+    fresh = path / ".result.json"
+    fresh.write_text(json.dumps(result, indent=1) + "\n")
+    fresh.replace(path / "result.json")

@@ -1,0 +1,302 @@
+"""A running lab: the topology with its hosts booted, its array serving, and observers watching."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mininet.log import setLogLevel
+from mininet.net import Mininet
+from mininet.nodelib import LinuxBridge
+
+from lab import sandbox
+from lab.array import Array, Policy
+from lab.commands import LocalRunner
+from lab.errors import LabError
+from lab.guest import GuestSpace, KernelHost, guest_program
+from lab.initiator import OpenIscsi, Session
+from lab.load import Writer
+from lab.observe import AddressWatcher, Capture, decode
+from lab.release import Image
+from lab.remote import Keys
+from lab.timeline import Timeline
+from lab.topology import ArrayTopo, HostSpec
+from lab.waiting import wait_for
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A run folder: `path` and what is in it."""
+
+    path: Path
+
+    @property
+    def logs(self) -> Path:
+        """Logs of every process and console."""
+        return self.path / "logs"
+
+    @property
+    def captures(self) -> Path:
+        """What passed the hosts' switch ports."""
+        return self.path / "pcap"
+
+    @property
+    def disks(self) -> Path:
+        """The files behind the LUNs."""
+        return self.path / "luns"
+
+    @property
+    def work(self) -> Path:
+        """In memory while the lab runs, empty afterwards."""
+        return self.path / ".work"
+
+
+@dataclass
+class Setup:
+    """What a lab is made of: topology, image of the hosts' release, policy of the array."""
+
+    topo: ArrayTopo
+    image: Image
+    policy: Policy
+    seed: int = 1
+    full_capture: bool = False
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+class LabHost:
+    """A host of a running lab: its kernel, its initiator, and the load on its disk."""
+
+    def __init__(self, lab: Lab, spec: HostSpec, kernel: KernelHost) -> None:
+        self.lab, self.spec, self.kernel, self.name = lab, spec, kernel, spec.name
+        self._initiator: OpenIscsi | None = None
+        self._writer: Writer | None = None
+
+    @property
+    def initiator(self) -> OpenIscsi:
+        """Its initiator; raises LabError before the host is ready."""
+        if self._initiator is None:
+            raise LabError(f"{self.name} is not ready")
+        return self._initiator
+
+    def ready(self) -> None:
+        """Wait until its kernel answers, and start its initiator."""
+        self.kernel.wait_ready()
+        self._initiator = OpenIscsi(self.kernel.runner, self.lab.timeline, self.lab.folder.logs)
+        self._initiator.start()
+
+    def discover(self) -> list[str]:
+        """Ask the virtual port for portals (SendTargets)."""
+        return self.initiator.discover(self.lab.array.virtual)
+
+    def login(self) -> Session:
+        """Discover and log in at the virtual port, as a host does."""
+        self.discover()
+        self.initiator.login(self.lab.array.spec.iqn, self.lab.array.virtual)
+        return self.session("login")
+
+    def session(self, moment: str) -> Session:
+        """Its session, also put on the timeline under the name `moment`."""
+        found = self.initiator.snapshot(moment)
+        if not found:
+            raise LabError(f"{self.name} has no session ({moment})")
+        return found[0]
+
+    def start_writing(self, blocks: int = 1024) -> None:
+        """Record the session as "before" and write to its disk until stop_writing()."""
+        session = self.session("before")
+        self._writer = Writer(
+            self.kernel.runner, self.lab.timeline, self.lab.folder.logs,
+            device=session.device, blocks=blocks, seed=self.lab.setup.seed,
+        )  # fmt: skip
+        self._writer.start()
+
+    @property
+    def writer(self) -> Writer:
+        """The load; raises LabError before start_writing()."""
+        if self._writer is None:
+            raise LabError(f"{self.name} does not write")
+        return self._writer
+
+    def keeps_writing(self, writes: int = 300, seconds: float = 60.0) -> None:
+        """Wait until `writes` further writes are acknowledged; WaitTimeout after `seconds`."""
+        self.writer.acknowledge(writes, seconds)
+
+    def stop_writing(self) -> None:
+        """End the load and record the session as "after"."""
+        self.writer.stop()
+        self.session("after")
+
+    def verify(self) -> None:
+        """Read back every block whose write was acknowledged."""
+        self.writer.verify()
+
+    def stop_and_verify(self) -> None:
+        """End the load, record the session as "after", and read everything back."""
+        self.stop_writing()
+        self.verify()
+
+    def write_and_verify(self, writes: int = 600) -> None:
+        """A load of `writes` writes from beginning to end."""
+        self.start_writing()
+        self.keeps_writing(writes)
+        self.stop_and_verify()
+
+
+class Lab(AbstractContextManager["Lab"]):
+    """Build it, run a scenario on it, take it down: `with Lab(setup, folder, timeline) as lab`.
+
+    Needs the sandbox. `say` is told in a few words what is being done. Whatever is started has its
+    end registered at once, and ends in the reverse order.
+    """
+
+    def __init__(self, setup: Setup, folder: Folder, timeline: Timeline, say: Say) -> None:
+        self.setup, self.folder, self.timeline, self.say = setup, folder, timeline, say
+        self.hosts: dict[str, LabHost] = {}
+        self.switch = LocalRunner("switch")
+        self._undo = ExitStack()
+        self._faults: dict[int, AbstractContextManager[Any]] = {}
+        self._numbers = itertools.count()
+
+    def __enter__(self) -> Lab:
+        try:
+            self._build()
+        except BaseException:
+            self._undo.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._undo.close()
+
+    def _build(self) -> None:
+        for folder in (self.folder.logs, self.folder.captures, self.folder.disks):
+            folder.mkdir(exist_ok=True)
+        sandbox.mount_tmpfs(self.folder.work)
+        keys = Keys.make()
+        space = GuestSpace.prepare(self.setup.image, self.folder.work)
+        self.say("building the network")
+        nodes = self._network()
+        self.say("booting the hosts")
+        for spec in self.setup.topo.initiators.values():
+            self._boot(spec, nodes[spec.name], space, keys)
+        self._observe(nodes)
+        array_pid = nodes[self.setup.topo.storage.name].pid
+        self.array = Array(
+            self.setup.topo, self.setup.policy,
+            LocalRunner(self.setup.topo.storage.name, array_pid), array_pid, self.timeline,
+            work=self.folder.work, logs=self.folder.logs, disks=self.folder.disks,
+        )  # fmt: skip
+        self._undo.callback(self.array.stop)
+        with ThreadPoolExecutor() as pool:
+            ready = [pool.submit(host.ready) for host in self.hosts.values()]
+            self.array.start()
+            for one in ready:
+                one.result()
+
+    def _network(self) -> Mininet:
+        setLogLevel("critical")
+        # Its first use would raise limits of the whole machine (mininet.util.fixLimits).
+        Mininet.inited = True
+        topo = self.setup.topo
+        for name in topo.initiators:
+            topo.setNodeInfo(name, {**topo.nodeInfo(name), "cls": KernelHost})
+        net = Mininet(topo=topo, switch=LinuxBridge, controller=None, waitConnected=False)
+        self._undo.callback(net.stop)
+        net.start()
+        return net
+
+    def _boot(self, spec: HostSpec, kernel: KernelHost, space: GuestSpace, keys: Keys) -> None:
+        programs = {name: guest_program(name) for name in ("sessions", "writer.py")}
+        kernel.prepare(
+            space, keys, self.timeline, self.folder.logs,
+            addresses={spec.interface: [str(a) for a in spec.addresses]}, programs=programs,
+        )  # fmt: skip
+        self._undo.callback(kernel.power_cut)
+        kernel.power_on()
+        self.hosts[spec.name] = LabHost(self, spec, kernel)
+
+    def _observe(self, net: Mininet) -> None:
+        topo = self.setup.topo
+        array = net[topo.storage.name]
+        macs = {p.name: array.intf(p.interface).MAC() for p in topo.storage.ports}
+        self.timeline.add(
+            "lab", "config", virtual=[str(a.ip) for a in topo.storage.virtual],
+            ports={p.name: [str(a.ip) for a in p.addresses] for p in topo.storage.ports},
+            macs=macs, hosts=[*topo.initiators], mode=self.setup.policy.mode,
+            redirect=self.setup.policy.redirect,
+        )  # fmt: skip
+        self._switch_ends = {
+            **{p.name: _switch_end(array, p.interface) for p in topo.storage.ports},
+            **{h.name: _switch_end(net[h.name], h.interface) for h in topo.initiators.values()},
+        }
+        names = {p.interface: p.name for p in topo.storage.ports}
+        self._undo.enter_context(AddressWatcher(self.timeline, array.pid, names))
+        captured = {name: self._switch_ends[name] for name in topo.initiators}
+        self._undo.callback(self._decode, {n: self.folder.captures for n in captured})
+        self._capture = Capture(
+            captured, self.folder.captures, timeline=self.timeline, full=self.setup.full_capture
+        )
+        self._undo.enter_context(self._capture)
+
+    def _decode(self, _: object) -> None:
+        hosts = {str(a.ip): h.name for h in self.setup.topo.initiators.values() for a in h.addresses}
+        self.say("decoding the captures")
+        self.timeline.extend(decode(self._capture.files, hosts))
+
+    def host(self, name: str) -> LabHost:
+        """The host `name`."""
+        return self.hosts[name]
+
+    def switch_end(self, name: str) -> str:
+        """The switch's interface where port or host `name` is plugged in."""
+        return self._switch_ends[name]
+
+    def begin(self, fault: AbstractContextManager[Any]) -> int:
+        """Let `fault` begin; it ends with end(), or with the lab. Returns its number."""
+        number = next(self._numbers)
+        self._undo.enter_context(self._once(number, fault))
+        return number
+
+    @contextmanager
+    def _once(self, number: int, fault: AbstractContextManager[Any]) -> Iterator[None]:
+        fault.__enter__()
+        self._faults[number] = fault
+        try:
+            yield
+        finally:
+            self.end(number)
+
+    def end(self, number: int) -> None:
+        """Let the fault `number` end, unless it has."""
+        fault = self._faults.pop(number, None)
+        if fault:
+            fault.__exit__(None, None, None)
+
+    def observe_for(self, seconds: float) -> None:
+        """Let `seconds` pass, for what must not happen meanwhile; waiting for a state is better."""
+        until = time.monotonic() + seconds
+        wait_for("time to pass", time.monotonic, until=lambda now: now >= until, seconds=seconds + 9)
+
+    def versions(self) -> dict[str, str]:
+        """Versions of everything under test."""
+        packages = self.setup.image.versions
+        first = next(iter(self.hosts.values()))
+        return {
+            "kernel": first.kernel.runner.run(["uname", "-r"]).output.strip(),
+            "open-iscsi": packages.get("open-iscsi", "unknown"),
+            **self.array.versions(),
+        }
+
+
+def _switch_end(node: Any, interface: str) -> str:
+    link = node.intf(interface).link
+    end = link.intf2 if link.intf1.name == interface else link.intf1
+    return str(end.name)

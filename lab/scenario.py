@@ -1,0 +1,95 @@
+"""What a scenario is, and where the catalogue finds it."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import lab.scenarios
+from lab.array import Policy
+from lab.checks import Check
+from lab.errors import BadInput
+from lab.topology import load_file
+
+if TYPE_CHECKING:
+    from lab.running import Lab
+
+Act = Callable[["Lab"], Iterable[Check]]
+
+_catalogue: dict[str, Scenario] = {}
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A named function that acts on a running lab and returns the checks that must hold."""
+
+    name: str
+    act: Act
+    topology: str = "one_switch"
+    policy: Policy = field(default_factory=Policy)
+    full_capture: bool = False
+    listed: bool = True
+
+    @property
+    def title(self) -> str:
+        """The first line of its docstring."""
+        return (inspect.getdoc(self.act) or self.name).splitlines()[0]
+
+
+def scenario(
+    *,
+    topology: str = "one_switch",
+    policy: Policy | None = None,
+    full_capture: bool = False,
+    listed: bool = True,
+) -> Callable[[Act], Act]:
+    """Put a function into the catalogue, under its name with hyphens.
+
+    `topology` is what it runs on unless the command line says otherwise, `policy` what its array is
+    told, `full_capture` records all frames instead of control traffic only. One that is not
+    `listed` runs by name but is no promise of the catalogue: a negative control.
+    """
+
+    def register(act: Act) -> Act:
+        name = act.__name__.replace("_", "-")
+        if name in _catalogue and _catalogue[name].act.__module__ != act.__module__:
+            raise BadInput(f"two scenarios are called {name}; rename one")
+        _catalogue[name] = Scenario(name, act, topology, policy or Policy(), full_capture, listed)
+        return act
+
+    return register
+
+
+def catalogue() -> dict[str, Scenario]:
+    """All scenarios of lab/scenarios by name, in the order of their files."""
+    for module in sorted(m.name for m in pkgutil.iter_modules(lab.scenarios.__path__)):
+        importlib.import_module(f"lab.scenarios.{module}")
+    return dict(_catalogue)
+
+
+def find(name: str) -> Scenario:
+    """The scenario `name`: of the catalogue, or `FILE.py` or `FILE.py:name` of one's own.
+
+    Raises BadInput, with what there is, for any other name.
+    """
+    known = catalogue()
+    if name in known:
+        return known[name]
+    path, _, wanted = name.partition(":")
+    if not path.endswith(".py"):
+        listed = ", ".join(n for n, s in known.items() if s.listed)
+        raise BadInput(f"no scenario {name!r}; there are {listed}; or give FILE.py:name")
+    load_file(Path(path), "scenario")
+    own = {n: s for n, s in _catalogue.items() if n not in known}
+    if wanted:
+        if wanted.replace("_", "-") not in own:
+            raise BadInput(f"{path}: no scenario {wanted!r}; there are {', '.join(own) or 'none'}")
+        return own[wanted.replace("_", "-")]
+    if len(own) != 1:
+        raise BadInput(f"{path}: it holds {len(own)} scenarios; say which: {path}:name")
+    return next(iter(own.values()))

@@ -1,0 +1,146 @@
+"""What the storage system promises: redirection, takeover, reassignment of the virtual port."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lab.array import Policy
+from lab.checks import (
+    Check,
+    discovery_hides_ports,
+    kernel_quiet,
+    moved_to,
+    new_login,
+    no_io_errors,
+    no_lost_writes,
+    one_owner_of_virtual_address,
+    reached,
+    redirected_at_login,
+    same_connection,
+    served_at,
+    session_survived,
+    stall_below,
+)
+from lab.faults import cable_pulled
+from lab.running import Lab
+from lab.scenario import scenario
+
+TAKEOVER_BUDGET_MS = 300.0
+"""For a moved address: a little more than TCP's smallest retransmission timeout, 200 ms."""
+RELOGIN_BUDGET_MS = 20_000.0
+"""For a new login: NOP-Out interval and timeout 5 s each, Time2Wait 2 s, one retry after 3 s."""
+
+
+def undisturbed(host: str, budget_ms: float) -> list[Check]:
+    """What "survives" means in this catalogue, for the disk of `host`."""
+    return [
+        session_survived(host),
+        no_io_errors(host),
+        no_lost_writes(host),
+        stall_below(host, budget_ms),
+        one_owner_of_virtual_address(),
+        kernel_quiet(),
+        reached(),
+    ]
+
+
+@scenario()
+def hidden_ports(lab: Lab) -> Iterable[Check]:
+    """A host that asks the virtual port for portals is told the virtual address only."""
+    lab.host("h1").discover()
+    return [discovery_hides_ports("h1", lab.array.virtual), kernel_quiet(), reached()]
+
+
+@scenario()
+def port_redirection(lab: Lab) -> Iterable[Check]:
+    """A host logs in at the virtual port, is redirected, and does its I/O at a data port."""
+    h1, virtual = lab.host("h1"), lab.array.virtual
+    h1.login()
+    h1.write_and_verify()
+    return [
+        redirected_at_login("h1", virtual, to=lab.array.data_addresses()),
+        served_at("h1", lab.array.data_addresses(), "after"),
+        *undisturbed("h1", TAKEOVER_BUDGET_MS),
+    ]
+
+
+@scenario(policy=Policy(mode="redirect-only"))
+def port_loss(lab: Lab) -> Iterable[Check]:
+    """The port with the session goes dark; the array only redirects the host's next login."""
+    h1 = lab.host("h1")
+    lost = h1.login().address
+    h1.start_writing()
+    h1.keeps_writing()
+    lab.begin(cable_pulled(lab, lab.array.port_of(lost)))
+    h1.keeps_writing()
+    h1.stop_and_verify()
+    left = lab.array.data_addresses() - {lost}
+    return [
+        redirected_at_login("h1", lab.array.virtual, to=lab.array.data_addresses()),
+        served_at("h1", lost, "before"),
+        served_at("h1", left, "after"),
+        *undisturbed("h1", RELOGIN_BUDGET_MS),
+    ]
+
+
+@scenario()
+def port_takeover(lab: Lab) -> Iterable[Check]:
+    """The same, but the array moves the port's address: the TCP connection lives on."""
+    h1 = lab.host("h1")
+    address = h1.login().address
+    h1.start_writing()
+    h1.keeps_writing()
+    lab.begin(cable_pulled(lab, lab.array.port_of(address)))
+    h1.keeps_writing()
+    h1.stop_and_verify()
+    return [
+        same_connection("h1"),
+        served_at("h1", address, "after"),
+        *undisturbed("h1", TAKEOVER_BUDGET_MS),
+    ]
+
+
+@scenario()
+def virtual_port_reassignment(lab: Lab) -> Iterable[Check]:
+    """The port with the virtual address dies: another answers both, and new hosts can log in."""
+    h1, h2, virtual = lab.host("h1"), lab.host("h2"), lab.array.virtual
+    h1.login()
+    h1.start_writing()
+    h1.keeps_writing()
+    home = lab.array.port_of(virtual)
+    data = lab.array.address_of(home)
+    lab.begin(cable_pulled(lab, home))
+    h1.keeps_writing()
+    h2.login()
+    h1.stop_and_verify()
+    others = {port.name for port in lab.array.spec.ports} - {home}
+    return [
+        moved_to(virtual, others),
+        moved_to(data, others),
+        new_login("h2", virtual),
+        redirected_at_login("h2", virtual, to=lab.array.data_addresses()),
+        *undisturbed("h1", TAKEOVER_BUDGET_MS),
+    ]
+
+
+@scenario(policy=Policy(redirect="none"))
+def virtual_port_reassignment_serving(lab: Lab) -> Iterable[Check]:
+    """The same while hosts are served at the virtual address itself: their sessions live on."""
+    h1, h2, virtual = lab.host("h1"), lab.host("h2"), lab.array.virtual
+    h1.login()
+    h1.start_writing()
+    h1.keeps_writing()
+    home = lab.array.port_of(virtual)
+    lab.begin(cable_pulled(lab, home))
+    h1.keeps_writing()
+    h2.login()
+    h1.stop_and_verify()
+    others = {port.name for port in lab.array.spec.ports} - {home}
+    return [
+        served_at("h1", virtual, "before"),
+        served_at("h1", virtual, "after"),
+        same_connection("h1"),
+        moved_to(virtual, others),
+        new_login("h2", virtual),
+        *undisturbed("h1", TAKEOVER_BUDGET_MS),
+    ]

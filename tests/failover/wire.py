@@ -1,0 +1,169 @@
+"""A small initiator for tests: it shows what a real one keeps to itself."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import socket
+import struct
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+CLONE_NEWNET = 0x40000000
+
+
+def socket_in(pid: int, family: int = socket.AF_INET) -> socket.socket:
+    """A TCP socket of the network namespace of process `pid`."""
+    made: list[socket.socket | int] = []
+
+    def make() -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        with Path(f"/proc/{pid}/ns/net").open() as namespace:
+            if libc.setns(namespace.fileno(), CLONE_NEWNET):
+                made.append(ctypes.get_errno())
+                return
+        made.append(socket.socket(family))
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    thread.join()
+    if isinstance(made[0], int):
+        raise OSError(made[0], os.strerror(made[0]))
+    return made[0]
+
+
+@dataclass
+class Login:
+    status: int
+    keys: dict[str, str]
+    isid: bytes = b""
+
+
+@dataclass
+class Initiator:
+    """One connection from address `source` in the namespace of process `pid`."""
+
+    pid: int
+    source: str
+    name: str = "iqn.2024-01.lab.h1:host"
+    isid: bytes = b"\x80\x12\x34\x56\x00\x01"
+    sock: socket.socket = field(init=False)
+    cmd_sn: int = 1
+    stat_sn: int = 0
+
+    def connect(self, address: str, port: int = 3260) -> Initiator:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self.sock = socket_in(self.pid, family)
+        self.sock.settimeout(3)
+        self.sock.bind((self.source, 0))
+        self.sock.connect((address, port))
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return self
+
+    def close(self) -> None:
+        self.sock.close()
+
+    def __enter__(self) -> Initiator:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def exactly(self, size: int) -> bytes:
+        got = b""
+        while len(got) < size:
+            piece = self.sock.recv(size - len(got))
+            if not piece:
+                raise EOFError
+            got += piece
+        return got
+
+    def send(self, opcode, flags, text=b"", middle=b"", lun=bytes(8), itt=1) -> None:
+        pdu = bytearray(48)
+        pdu[0], pdu[1] = opcode, flags
+        pdu[5:8] = len(text).to_bytes(3, "big")
+        pdu[8:16] = lun
+        pdu[16:20] = itt.to_bytes(4, "big")
+        pdu[20 : 20 + len(middle)] = middle
+        pdu[24:28] = self.cmd_sn.to_bytes(4, "big")
+        pdu[28:32] = self.stat_sn.to_bytes(4, "big")
+        if len(middle) > 12:
+            pdu[32 : 20 + len(middle)] = middle[12:]
+        self.sock.sendall(bytes(pdu) + text + bytes(-len(text) % 4))
+        if not opcode & 0x40:
+            self.cmd_sn += 1
+
+    def receive(self) -> tuple[bytes, bytes]:
+        header = self.exactly(48)
+        length = int.from_bytes(header[5:8], "big")
+        data = self.exactly(length + -length % 4)[:length]
+        self.stat_sn = int.from_bytes(header[24:28], "big") + 1
+        return header, data
+
+    def login_step(self, flags: int, keys: dict[str, str]) -> tuple[int, Login]:
+        text = "".join(f"{k}={v}\0" for k, v in keys.items()).encode()
+        self.send(0x43, flags, text, lun=self.isid + bytes(2))
+        header, data = self.receive()
+        assert header[0] == 0x23
+        assert header[16:20] == b"\0\0\0\1"
+        pairs = (p.partition("=") for p in data.decode().split("\0") if p)
+        status = int.from_bytes(header[36:38], "big")
+        return header[1], Login(status, {k: v for k, _, v in pairs}, header[8:14])
+
+    def login(self, target: str | None, user: str = "", secret: str = "") -> Login:
+        """Log in to `target`, for discovery if None, with CHAP if a `user` is given."""
+        keys = {"InitiatorName": self.name, "AuthMethod": "CHAP,None" if user else "None"}
+        keys |= {"TargetName": target, "SessionType": "Normal"} if target else {}
+        keys |= {} if target else {"SessionType": "Discovery"}
+        # Security stage, ready for the operational one.
+        flags, answer = self.login_step(0x81 if not user else 0x01, keys)
+        if user and not answer.status and answer.keys.get("AuthMethod") == "CHAP":
+            flags, answer = self.login_step(0x01, {"CHAP_A": "5"})
+            if answer.status:
+                return answer
+            challenge = bytes.fromhex(answer.keys["CHAP_C"][2:])
+            number = int(answer.keys["CHAP_I"])
+            proof = hashlib.md5(bytes([number]) + secret.encode() + challenge).hexdigest()
+            flags, answer = self.login_step(0x81, {"CHAP_N": user, "CHAP_R": "0x" + proof})
+        elif user and not answer.status:
+            flags, answer = self.login_step(0x81, {})
+        if answer.status or not flags & 0x80:
+            return answer
+        keys = {"HeaderDigest": "None", "DataDigest": "None", "MaxRecvDataSegmentLength": "65536"}
+        keys |= {"DefaultTime2Wait": "2", "ErrorRecoveryLevel": "0", "X-lab.test": "1"}
+        flags, last = self.login_step(0x87, keys)
+        assert last.status or flags & 0x83 == 0x83, hex(flags)
+        return Login(last.status, answer.keys | last.keys, last.isid)
+
+    def discover(self, what: str = "All") -> list[tuple[str, str]]:
+        """SendTargets: pairs of target name and address."""
+        self.send(0x04, 0x80, f"SendTargets={what}\0".encode(), middle=b"\xff" * 4, itt=7)
+        header, data = self.receive()
+        assert header[0] == 0x24
+        assert header[16:20] == b"\0\0\0\7"
+        lines = [line.partition("=")[2] for line in data.decode().split("\0") if line]
+        return list(zip(lines[::2], lines[1::2], strict=True))
+
+    def ping(self) -> bytes:
+        """NOP-Out with data, and the data that comes back."""
+        self.send(0x40, 0x80, b"still there?", middle=b"\xff" * 4, itt=9)
+        header, data = self.receive()
+        assert header[0] == 0x20
+        return data
+
+    def inquiry(self, lun: int, page: int) -> bytes:
+        """A vital product data page of `lun`."""
+        cdb = struct.pack(">BBBHB", 0x12, 1, page, 255, 0)
+        middle = struct.pack(">I", 255) + bytes(8) + cdb.ljust(16, b"\0")
+        where = struct.pack(">H", lun) + bytes(6)
+        for itt in range(2, 9):
+            # A new session meets unit attentions first.
+            self.send(0x01, 0xC1, middle=middle, lun=where, itt=itt)
+            header, data = self.receive()
+            if header[0] == 0x25:
+                if not header[1] & 0x01:
+                    self.receive()
+                return data
+        raise AssertionError(f"no data: {header.hex()}")
