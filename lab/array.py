@@ -159,9 +159,13 @@ class Array:
         path.write_text(json.dumps(self._config(), indent=1))
         config = controller_config.read(path)
         in_network_of(self._pid, lambda: _write_all(placing.sysctls(config)))
-        lines = ["link set lo up", *(f"link set {p.interface} up" for p in self.spec.ports)]
-        lines += placing.setup_lines(config)
-        self.runner.run(["ip", "-batch", "-"], stdin="\n".join(lines))
+        links = ["lo", *(port.interface for port in self.spec.ports)]
+        self.runner.run(["ip", "-batch", "-"], stdin="".join(f"link set {x} up\n" for x in links))
+        for family in (4, 6):
+            lines = placing.setup_lines(config, family)
+            if lines:
+                batch = "".join(f"{line}\n" for line in lines)
+                self.runner.run(["ip", f"-{family}", "-batch", "-"], stdin=batch)
         for tgtd in (self.engine, self.front):
             self._undo.callback(tgtd.stop)
             tgtd.start()

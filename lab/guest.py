@@ -38,6 +38,7 @@ hostname %(name)s
 $ip link set lo up
 $ip addr add %(inside)s/%(prefix)d dev mgmt0
 $ip link set mgmt0 up
+/bin/busybox mkdir -p /run/lock
 /bin/busybox mkdir -p -m 700 /root/.ssh
 /bin/busybox cp /run/lab/authorized_keys /root/.ssh/authorized_keys
 /bin/busybox chmod 600 /root/.ssh/authorized_keys

@@ -82,7 +82,7 @@ class OpenIscsi:
         """Start iscsid, whose log goes to the run folder, and wait until it answers."""
         name = f"InitiatorName={self.initiator_name(self.name)}"
         begin = (
-            f"echo {name} > /etc/iscsi/initiatorname.iscsi; modprobe iscsi_tcp; "
+            f"echo {name} > /etc/iscsi/initiatorname.iscsi; modprobe -a iscsi_tcp sd_mod; "
             "exec /usr/sbin/iscsid -f -d 3"
         )
         self._daemon = self._runner.start(

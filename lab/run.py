@@ -149,9 +149,10 @@ def _work(plan: Plan, quiet: bool) -> int:
         }
         write_result(plan.folder.path, result)
         timeline.close()
-        from lab.report import write_report
-
-        write_report(plan.folder.path)
+        try:
+            from lab.report import write_report
+            write_report(plan.folder.path)
+        except ImportError: pass
     return 0
 
 

@@ -32,8 +32,9 @@ _PORTAL = re.compile(r"^Portal: (\S+),\d+$", re.MULTILINE)
 class Tgt:
     """A tgtd and everything that it was told, so that it can be told again after a restart.
 
-    `runner` is the array's network namespace, where the loopback interface must be up. Control
-    socket and lock live in a directory of its own under `work_dir`, the log in `log_dir`.
+    `runner` is the array's network namespace, where the loopback interface must be up for
+    `local_portal` to be reached. Control socket and lock live in a directory of its own under
+    `work_dir`, the log in `log_dir`.
     """
 
     name = "tgt"
@@ -66,7 +67,8 @@ class Tgt:
         except FileExistsError:
             raise LabError(f"{self._runner.host}: {self._dir} is in use by another tgtd") from None
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        # With no portal tgtd listens at every address there is, with port 0 at a free one.
+        # With no portal, or one it cannot have, tgtd listens at every address of the array; with
+        # port 0 at a free one.
         try:
             self._process = self._runner.start(
                 [
@@ -80,7 +82,7 @@ class Tgt:
                 f"tgtd {self._number} to answer", self._first_portals, seconds=10, every=0.003
             )
             if len(portals) != 1 or split_portal(portals[0])[0] != "127.0.0.1":
-                raise LabError(self._story(f"it listens at {portals}; is its loopback up?"))
+                raise LabError(self._story(f"it listens at {portals}, not on loopback"))
         except BaseException:
             self.kill()
             shutil.rmtree(self._dir, ignore_errors=True)

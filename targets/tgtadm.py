@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -11,6 +12,9 @@ import sh
 
 from lab.commands import require
 from lab.errors import CommandFailed, LabError
+
+# sh logs every argument list, and those of CHAP accounts hold secrets.
+logging.getLogger("sh").setLevel(logging.WARNING)
 
 SOCKET = "control"
 _SECONDS = 10
@@ -36,8 +40,6 @@ class Tgtadm:
             _cwd=str(directory),
             _env={**os.environ, "TGT_IPC_SOCKET": SOCKET},
             _tty_out=False,
-            # sh logs argument lists, and those of accounts hold secrets.
-            _log_msg=lambda *_: "tgtadm",
         )
 
     def __call__(self, mode: str, op: str, *options: str) -> str:

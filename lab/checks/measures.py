@@ -50,7 +50,7 @@ def address_moves(timeline: Timeline) -> dict[str, float]:
     found: dict[str, float] = {}
     for address in sorted({ip_of(e["address"]) for e in timeline.events("address")}):
         states = ownership(timeline, address)
-        for began, until in zip(faults, [*faults[1:], float("inf")], strict=True):
+        for began, until in zip(faults, [*faults[1:], float("inf")], strict=False):
             had = owners_at(timeline, address, began)
             new = [s.t for s in states if began < s.t <= until and s.ports and s.ports != had]
             if had and new:

@@ -106,8 +106,9 @@ def add_lines(place: Place, interface: str) -> list[str]:
     a second for nobody to object is not taken over.
     """
     flags = "nodad noprefixroute" if place.family == 6 else "noprefixroute"
-    return [f"addr add {place.address}/{place.prefix} dev {interface} {flags}"] + [
-        route_line(place, interface)
+    return [
+        f"addr add {place.address}/{place.prefix} dev {interface} {flags}",
+        route_line(place, interface),
     ]
 
 

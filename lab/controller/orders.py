@@ -27,9 +27,12 @@ class Orders:
         configured). drain, undrain: what is at `port` goes elsewhere, and may come back.
         rebalance: even out the sessions.
         """
-        command, port = order["command"], order.get("port")
-        if command in ("drain", "undrain") or port is not None:
-            self._known(port)
+        command = order["command"]
+        port: str | None = None
+        if command in ("drain", "undrain") or order.get("port") is not None:
+            port = str(order.get("port"))
+            if port not in self.desired.ports:
+                raise ValueError(f"{port!r} is not one of {', '.join(self.desired.ports)}")
         now = self.desired
         if command == "move-vip":
             if port is not None and (states.get(port) != "up" or port in now.drained):
@@ -40,19 +43,15 @@ class Orders:
                 replace(a, home=port or homes[a.address]) if a.virtual else a for a in now.addresses
             )
             self.desired = replace(now, addresses=addresses)
-        elif command == "drain":
+        elif command == "drain" and port:
             asks = now.mode == "redirect-only"  # else its addresses take their sessions along
             self.desired = replace(
                 now, drained=now.drained | {port}, rebalances=now.rebalances + asks
             )
-        elif command == "undrain":
+        elif command == "undrain" and port:
             self.desired = replace(now, drained=now.drained - {port})
         elif command == "rebalance":
             self.desired = replace(now, rebalances=now.rebalances + 1)
         else:
             known = "move-vip, drain, undrain, rebalance, status"
             raise ValueError(f"{command!r} is none of {known}")
-
-    def _known(self, port: object) -> None:
-        if port not in self.desired.ports:
-            raise ValueError(f"{port!r} is not one of {', '.join(self.desired.ports)}")

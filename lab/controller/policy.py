@@ -154,24 +154,29 @@ def _moves(
     """Removals first, then the addition; with no port left only a second owner is removed."""
     if not any_live and len(owners) < 2:
         return []
-    before = memory.placed.get(address)
-    cause: Cause = "order"
-    if not memory.ports:
-        cause = "start"
-    elif before == target:
-        cause = "repair"
-    elif before in ports and ports[before].state == "down":
-        cause = ports[before].cause
-    elif (
-        target in ports and ports[target].cause == "hold" and ports[target] != memory.ports[target]
-    ):
-        cause = "hold"
+    cause = _cause(memory.placed.get(address), target, ports, memory)
     actions: list[Action] = [
         RemoveAddress(address, name, cause) for name in sorted(owners) if name != target
     ]
     if target is not None and target not in owners and any_live:
         actions.append(AddAddress(address, target, cause))
     return actions
+
+
+def _cause(
+    before: str | None, target: str | None, ports: Mapping[str, PortMemory], memory: Memory
+) -> Cause:
+    """Why an address that was put at `before` goes to `target`."""
+    if not memory.ports:
+        return "start"
+    if before == target:
+        return "repair"
+    old, new = ports.get(before or ""), ports.get(target or "")
+    if old and old.state == "down":
+        return old.cause
+    if new and new.cause == "hold" and new != memory.ports.get(target or ""):
+        return "hold"
+    return "order"
 
 
 def next_look(desired: Desired, memory: Memory) -> float | None:

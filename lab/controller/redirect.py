@@ -196,7 +196,7 @@ def _most_useful(
             continue
         here = placed[source]
         fixed = desired.fixed.get(initiator) if desired.redirect == "fixed" else None
-        if fixed in mine:
+        if fixed and fixed in mine:
             if here != fixed:
                 return AskToMove(initiator, source, mine[fixed])
             continue

@@ -84,7 +84,10 @@ class Service:
         register = self._selector.register
         register(self.watch, selectors.EVENT_READ, self._kernel)
         hands = register(self.hands, selectors.EVENT_READ, self._hands)
-        register(0, selectors.EVENT_READ, self._order)
+        try:
+            register(0, selectors.EVENT_READ, self._order)
+        except PermissionError:  # a file, which has no more to come: as good as ended
+            self._ended = True
         for name in self.config.interfaces:
             self._port(name)
         self.output.event("started", pid=os.getpid(), ports=list(self.config.interfaces))

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from net import HOST6, HOSTS, PORT6, PORTS, Net, initiator_name, namespace, network
+from net import HOST6, HOSTS, PORT6, PORTS, Net, initiator_name, network
 from wire import Initiator
 
 from lab.errors import BadInput, LabError
@@ -364,14 +364,15 @@ class TestTgtAlone:
             one.stop()
             two.stop()
 
-    def test_without_loopback_it_is_refused_and_gone(self, tmp_path):
-        with namespace("dark") as (dark, _):
-            engine = Tgt(dark, tmp_path / "work", tmp_path)
-            with pytest.raises(LabError, match="is its loopback up") as error:
-                engine.start()
-            assert "unable to bind" in str(error.value)
-            assert dark.run(["ss", "-tlnH"]).output == ""
-            assert not list((tmp_path / "work").iterdir())
+    def test_one_that_listens_everywhere_is_refused_and_gone(self, net, tmp_path):
+        engine = Tgt(net.array, tmp_path / "work", tmp_path)
+        # What tgtd does when it cannot have the portal that it is started with.
+        engine._local_portal = "10.9.9.9:0"
+        with pytest.raises(LabError, match=r"listens at .*0\.0\.0\.0:3260") as error:
+            engine.start()
+        assert "unable to bind" in str(error.value)
+        assert listening(net) == set()
+        assert not list((tmp_path / "work").iterdir())
 
     def test_a_tgtd_that_dies_shows_its_log(self, net, tmp_path, monkeypatch):
         broken = tmp_path / "tgtd"

@@ -121,6 +121,7 @@ def test_a_host_can_be_served_here(array, host, line):
     for page in (0x80, 0x83):
         assert here.inquiry(1, page) == there.inquiry(1, page)
     assert sent_to(host(source=HOSTS[2]).login(IQN)) == f"{PORTS[0]}:3260"
+    wait_for("both events", lambda: len(events) == 2, seconds=2)
     assert [e["what"] for e in events] == ["serving", "redirected"]
 
 
@@ -144,6 +145,7 @@ def test_libiscsi_goes_where_it_is_sent(net, array):
     front.steer(None, PORTS[1])
     qemu = ["qemu-io", "-f", "raw", "-t", "none", "-c"]
     net.hosts.run([*qemu, "write -P 0x21 0 256k", f"iscsi://{VIRTUAL}/{IQN}/1"])
+    wait_for("an event", lambda: events, seconds=2)
     assert {e["to"] for e in events} == {f"{PORTS[1]}:3260"}
     net.hosts.run([*qemu, "read -P 0x21 0 256k", f"iscsi://{PORTS[2]}/{IQN}/1"])
 
