@@ -196,9 +196,7 @@ class Array:
             env={"PYTHONPATH": str(Path(__file__).parent.parent)},
         )
         # Its supervisor: a controller that dies is started again and reads the kernel's state.
-        threading.Thread(
-            target=self._supervise, args=(self._controller, path), daemon=True
-        ).start()
+        threading.Thread(target=self._supervise, args=(self._controller, path), daemon=True).start()
 
     def _supervise(self, controller: Process, path: Path) -> None:
         while controller.poll() is None:
@@ -227,9 +225,9 @@ class Array:
         tgtd has one answer for all hosts (its RedirectCallback, the way to answer each host for
         itself, ends 1.0.85 with a segmentation fault), so the choice for unknown hosts counts.
         """
-        if event.get("initiator") == "default" and self.policy.redirect == "spread":
-            self._steer(event.get("address"))
-        elif self.policy.redirect == "fixed" and event.get("initiator") in self._config()["fixed"]:
+        if (event.get("initiator") == "default" and self.policy.redirect == "spread") or (
+            self.policy.redirect == "fixed" and event.get("initiator") in self._config()["fixed"]
+        ):
             self._steer(event.get("address"))
 
     def _steer(self, address: str | None) -> None:

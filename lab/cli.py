@@ -1,8 +1,9 @@
-"""The command `lab`: reads what it is asked, hands it to the parts that do it, shows the outcome."""
+"""The command `lab`: reads what is asked, hands it to those who do it, shows the outcome."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ from lab import run as runs
 from lab import scenario as scenarios
 from lab.errors import BadInput, LabError
 from lab.progress import Progress
-from lab.show import results_table, scenarios_table
+from lab.show import print_results, scenarios_table
 
 app = typer.Typer(
     help="A network lab and regression suite for array-based failover with iSCSI.",
@@ -96,7 +97,7 @@ def _run(
     if as_json:
         print(json.dumps(results, indent=1))
     else:
-        _out.print(results_table(results))
+        print_results(_out, results)
     return runs.exit_code(r["verdict"] for r in results)
 
 
@@ -115,13 +116,17 @@ def doctor(as_json: Json = False) -> None:
     else:
         for finding in findings:
             mark = "[green]ok     [/]" if finding.ok else "[red]missing[/]"
-            _out.print(f"{mark} {finding.what}" + (f"\n        {finding.remedy}" if not finding.ok else ""))
+            _out.print(
+                f"{mark} {finding.what}" + (f"\n        {finding.remedy}" if not finding.ok else "")
+            )
     raise typer.Exit(0 if all(f.ok for f in findings) else 3)
 
 
 @image_app.command("build")
 def image_build(
-    release: Annotated[str, typer.Argument(help="bookworm, trixie or forky.")] = images.DEFAULT_RELEASE,
+    release: Annotated[
+        str, typer.Argument(help="bookworm, trixie or forky.")
+    ] = images.DEFAULT_RELEASE,
     fresh: Annotated[bool, typer.Option(help="Build it again with today's packages.")] = False,
 ) -> None:
     """Build the image of a release, unless it is there."""
@@ -152,6 +157,9 @@ def report(folder: Annotated[Path, typer.Argument(help="A run folder.")]) -> Non
 
 def main() -> None:
     """The command's entry: turns every error that is not a bug of ours into one message."""
+    if os.geteuid() != 0:
+        # Debian keeps these off an ordinary user's PATH; tgtd and brctl are there.
+        os.environ["PATH"] = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
     try:
         status = app(standalone_mode=False)
     except click.UsageError as wrong:

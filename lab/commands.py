@@ -78,8 +78,7 @@ class Runner(Protocol):
 
 def require(program: str, package: str) -> str:
     """The path of `program`; raises Missing, naming the Debian `package`, where there is none."""
-    path = os.environ.get("PATH", os.defpath)
-    found = shutil.which(program, path=f"{path}:/usr/sbin:/sbin")
+    found = shutil.which(program)
     if not found:
         raise Missing(f"{program} is not on PATH; install it: sudo apt-get install {package}")
     return found

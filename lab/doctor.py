@@ -34,14 +34,16 @@ class Finding:
 
 
 def _program(name: str, package: str) -> Finding:
-    path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
-    return Finding(f"{name} ({package})", bool(path), f"sudo apt-get install {package}")
+    there = shutil.which(name) is not None
+    return Finding(f"{name} ({package})", there, f"sudo apt-get install {package}")
 
 
 def _sandbox() -> Finding:
     """Try it: a sandbox whose work is to do nothing."""
     probe = "import sys; from lab import sandbox; sys.exit(sandbox.run(lambda: 0))"
-    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, check=False
+    )
     return Finding("private namespaces", done.returncode == 0, sandbox.HOW_TO_ALLOW)
 
 
@@ -68,6 +70,8 @@ def examine() -> list[Finding]:
         Finding("/dev/net/tun", tun, "sudo modprobe tun, or give the container that device"),
         _sandbox(),
         Finding(
-            f"image of {release.DEFAULT_RELEASE}", image is not None, "lab image build (half a minute)"
+            f"image of {release.DEFAULT_RELEASE}",
+            image is not None,
+            "lab image build (half a minute)",
         ),
     ]

@@ -72,7 +72,7 @@ class GuestSpace:
         return cls(image, root)
 
 
-class KernelHost(Host):  # type: ignore[misc]
+class KernelHost(Host):
     """A host with its own kernel: power it on, run commands by `runner`, cut its power.
 
     `addresses` (with prefix length) are for its one data interface, `programs` are files put in
@@ -80,7 +80,7 @@ class KernelHost(Host):  # type: ignore[misc]
     no address of its own; the management interface is a tap in the same namespace.
     """
 
-    def __init__(self, name: str, inNamespace: bool = True, **params: object) -> None:  # noqa: N803
+    def __init__(self, name: str, inNamespace: bool = True, **params: object) -> None:
         self._process: LocalProcess | None = None
         self._runner: SshRunner | None = None
         self._boots = 0
@@ -111,7 +111,7 @@ class KernelHost(Host):  # type: ignore[misc]
         self._programs, self._disks = programs or {}, disks or []
         self._memory_mib = memory_mib
         self._outside = LocalRunner(self.name, self.pid)
-        batch = [f"tuntap add mgmt mode tap", f"addr add {_OUTSIDE}/{_PREFIX} dev mgmt",
+        batch = ["tuntap add mgmt mode tap", f"addr add {_OUTSIDE}/{_PREFIX} dev mgmt",
                  "link set mgmt up", "link set lo up"]  # fmt: skip
         batch += [f"link set {interface} up promisc on" for interface in addresses]
         self._outside.run(["ip", "-batch", "-"], stdin="\n".join(batch))
@@ -133,7 +133,10 @@ class KernelHost(Host):  # type: ignore[misc]
         seed.write_bytes(self._seed())
         for stale in work.glob(f"{self.name}-*.cow"):
             stale.unlink()
-        devices = [f"ubd0=/work/{self.name}-{self._boots}.cow,/image/root.ext4", "ubd1r=/work/" + seed.name]
+        devices = [
+            f"ubd0=/work/{self.name}-{self._boots}.cow,/image/root.ext4",
+            "ubd1r=/work/" + seed.name,
+        ]
         devices += [f"ubd{2 + i}={path}" for i, path in enumerate(self._disks)]
         devices += [
             f"vec{i}:transport=raw,ifname={interface},depth=128,gro=1"

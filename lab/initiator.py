@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Protocol
 
 from lab.commands import Process, Runner
-from lab.errors import CommandFailed, LabError
+from lab.errors import CommandFailed, LabError, WaitTimeout
 from lab.timeline import Timeline
 from lab.waiting import wait_for
+from targets.base import join_portal
 
+_NOT_REACHED = {4, 5, 8, 11, 19, 24}
+"""What iscsiadm ends with when the array did not let the host in, rather than something here being
+broken: transport, login, their time-outs, refused, authentication (open-iscsi, iscsi_err.h)."""
 _ISCSID_SOCKET = "@ISCSIADM_ABSTRACT_NAMESPACE"  # usr/mgmt_ipc.h of open-iscsi
 
 
@@ -120,7 +124,13 @@ class OpenIscsi:
         argv = ["iscsiadm", *arguments]
         if self._daemon and self._daemon.poll() is not None:
             raise LabError(f"{self.name}: iscsid has ended; see logs/{self.name}-iscsid.log")
-        return self._runner.run(argv, seconds=seconds).output
+        try:
+            return self._runner.run(argv, seconds=seconds).output
+        except CommandFailed as failed:
+            if failed.status in _NOT_REACHED:
+                what = f"{self.name}: `{' '.join(argv)}`"
+                raise WaitTimeout(what, seconds, failed.output.strip()) from None
+            raise
 
     def sessions(self) -> list[Session]:
         """See Initiator."""
@@ -147,33 +157,27 @@ def parse_sessions(text: str) -> list[Session]:
             number, lun, device, sectors, serial = rest.split("|")
             disks.setdefault(number, []).append((int(lun), device, int(sectors) * 512, serial))
         elif kind == "tcp":
-            match = re.match(r"\s*\d+: ([0-9A-F]+):([0-9A-F]{4}) ([0-9A-F]+):([0-9A-F]{4}) 01 ", rest)
+            match = re.match(
+                r"\s*\d+: ([0-9A-F]+):([0-9A-F]{4}) ([0-9A-F]+):([0-9A-F]{4}) 01 ", rest
+            )
             if match:
                 local, peer = _portal(match[1], match[2]), _portal(match[3], match[4])
                 connections[peer] = f"{local} {peer}"
     found = []
     for number, target, state, address, port, kept, kept_port in rows:
-        current = join(address, port) if address else ""
+        current = join_portal(address, int(port)) if address else ""
         _, device, size, serial = min(disks.get(number, [(0, "", 0, "")]))
         found.append(
             Session(
-                int(number), target, state, current, join(kept, kept_port),
+                int(number), target, state, current, join_portal(kept, int(kept_port)),
                 device, serial, size, connections.get(current, ""),
             )
         )  # fmt: skip
     return sorted(found, key=lambda session: session.sid)
 
 
-def join(address: str, port: str | int) -> str:
-    """`address:port`, with brackets round IPv6."""
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
 def _portal(address: str, port: str) -> str:
     # /proc/net/tcp prints each 32-bit word of an address in the byte order of the machine.
     words = [int(address[i : i + 8], 16) for i in range(0, len(address), 8)]
     packed = struct.pack(f"={len(words)}I", *words)
-    return join(str(ipaddress.ip_address(packed)), int(port, 16))
-
-
-__all__ = ["CommandFailed", "Initiator", "OpenIscsi", "Session", "parse_sessions"]
+    return join_portal(str(ipaddress.ip_address(packed)), int(port, 16))

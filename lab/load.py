@@ -24,7 +24,11 @@ class Writer:
     def __init__(
         self, runner: Runner, timeline: Timeline, logs: Path, *, device: str, blocks: int, seed: int
     ) -> None:
-        self._runner, self._timeline, self._log = runner, timeline, logs / f"{runner.host}-writer.log"
+        self._runner, self._timeline, self._log = (
+            runner,
+            timeline,
+            logs / f"{runner.host}-writer.log",
+        )
         self._argv = ["python3", "/run/lab/writer.py", f"/dev/{device}", str(blocks), str(seed)]
         self._reached: set[str] = set()
         self._changed = threading.Condition()
@@ -67,11 +71,17 @@ class Writer:
                 return ""
             if self._process.poll() is not None:
                 tail = self._log.read_text(errors="replace")[-600:] if self._log.exists() else ""
-                raise LabError(f"{self._runner.host}: the writer ended before {what}: {tail.strip()}")
+                raise LabError(
+                    f"{self._runner.host}: the writer ended before {what}: {tail.strip()}"
+                )
             return f"{self.acknowledged} writes acknowledged"
 
         wait_for(
-            f"{what} in {self._runner.host}", look, until=lambda s: not s, seconds=seconds, every=0.01
+            f"{what} in {self._runner.host}",
+            look,
+            until=lambda s: not s,
+            seconds=seconds,
+            every=0.01,
         )
 
     def _take(self, line: str) -> None:

@@ -9,6 +9,7 @@ when it is whole.
 from __future__ import annotations
 
 import fcntl
+import getpass
 import hashlib
 import json
 import os
@@ -40,7 +41,8 @@ EXCLUDED = (
     "./usr/lib/x86_64-linux-gnu/libperl.so*", "./usr/share/bash-completion/*",
     "./usr/lib/udev/hwdb.d/*", "./usr/lib/udev/hwdb.bin", "./usr/bin/perl5*",
     "./usr/lib/x86_64-linux-gnu/gconv/*", "./usr/lib/gconv/*", "./usr/share/info/*",
-    "./usr/share/i18n/*", "./var/cache/*", "./var/lib/apt/*", "./var/log/*", "./var/lib/dpkg/info/*",
+    "./usr/share/i18n/*", "./var/cache/*", "./var/lib/apt/*", "./var/log/*",
+    "./var/lib/dpkg/info/*",
     "./usr/lib/python3/dist-packages/*/tests/*", "./usr/lib/systemd/*", "./usr/share/X11/*",
     "./usr/lib/x86_64-linux-gnu/libgfapi*", "./usr/bin/apt*", "./usr/lib/apt/*",
     *(f"{_MODULES}/fs/{d}/*" for d in (
@@ -214,8 +216,6 @@ def _unpack(mmdebstrap: str, release: str, tree: Path, say: Say) -> None:
 
 
 def _has_subuids() -> bool:
-    import getpass
-
     with Path("/etc/subuid").open() as table:
         return any(line.split(":")[0] in (getpass.getuser(), str(os.getuid())) for line in table)
 
@@ -223,7 +223,17 @@ def _has_subuids() -> bool:
 def _finish(work: Path, release: str, mke2fs: str) -> None:
     tree = work / "tree"
     versions = _versions(tree)
-    for folder in ("dev", "proc", "sys", "run", "tmp", "root", "var/log", "var/cache", "var/lib/apt"):
+    for folder in (
+        "dev",
+        "proc",
+        "sys",
+        "run",
+        "tmp",
+        "root",
+        "var/log",
+        "var/cache",
+        "var/lib/apt",
+    ):
         (tree / folder).mkdir(parents=True, exist_ok=True)
     (tree / "tmp").chmod(0o1777)
     modules = tree / "lib/modules"

@@ -220,9 +220,13 @@ class SshRunner:
                 while chunk := channel.recv_stderr(65536):
                     errors += chunk
             except TimeoutError:
-                raise CommandFailed(self.host, argv, None, output.decode(errors="replace")) from None
+                raise CommandFailed(
+                    self.host, argv, None, output.decode(errors="replace")
+                ) from None
             except (paramiko.SSHException, OSError, EOFError) as gone:
-                raise LabError(f"{self.host}: lost while running `{shlex.join(argv)}` ({gone})") from None
+                raise LabError(
+                    f"{self.host}: lost while running `{shlex.join(argv)}` ({gone})"
+                ) from None
             if not channel.status_event.wait(seconds):
                 raise CommandFailed(self.host, argv, None, output.decode(errors="replace"))
             status = channel.recv_exit_status()

@@ -18,6 +18,7 @@ from lab.checks.address import owners_at
 from lab.checks.portals import ip_of
 from lab.errors import BadInput, LabError, Missing, WaitTimeout
 from lab.progress import Progress
+from lab.report import write_report
 from lab.running import Folder, Lab, Setup
 from lab.scenario import Scenario
 from lab.timeline import Timeline
@@ -46,7 +47,10 @@ def exit_code(verdicts: Iterable[str]) -> int:
 
 
 def make_folder(path: Path, need_bytes: int) -> Folder:
-    """Make the run folder `path`; BadInput if it cannot be or is not empty, Missing if it is full."""
+    """Make the run folder `path`.
+
+    Raises BadInput if it cannot be made or is not empty, Missing if its disk has not `need_bytes`.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
         if any(path.iterdir()):
@@ -132,6 +136,7 @@ def _work(plan: Plan, quiet: bool) -> int:
         result = {
             "scenario": plan.scenario.name,
             "title": plan.scenario.title,
+            "description": plan.scenario.description,
             "verdict": str(checks.overall(findings)),
             "topology": plan.topology_name,
             "target": "tgt",
@@ -149,10 +154,7 @@ def _work(plan: Plan, quiet: bool) -> int:
         }
         write_result(plan.folder.path, result)
         timeline.close()
-        try:
-            from lab.report import write_report
-            write_report(plan.folder.path)
-        except ImportError: pass
+        write_report(plan.folder.path)
     return 0
 
 

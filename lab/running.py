@@ -247,7 +247,9 @@ class Lab(AbstractContextManager["Lab"]):
         self._undo.enter_context(self._capture)
 
     def _decode(self, _: object) -> None:
-        hosts = {str(a.ip): h.name for h in self.setup.topo.initiators.values() for a in h.addresses}
+        hosts = {
+            str(a.ip): h.name for h in self.setup.topo.initiators.values() for a in h.addresses
+        }
         self.say("decoding the captures")
         self.timeline.extend(decode(self._capture.files, hosts))
 
@@ -283,7 +285,9 @@ class Lab(AbstractContextManager["Lab"]):
     def observe_for(self, seconds: float) -> None:
         """Let `seconds` pass, for what must not happen meanwhile; waiting for a state is better."""
         until = time.monotonic() + seconds
-        wait_for("time to pass", time.monotonic, until=lambda now: now >= until, seconds=seconds + 9)
+        wait_for(
+            "time to pass", time.monotonic, until=lambda now: now >= until, seconds=seconds + 9
+        )
 
     def versions(self) -> dict[str, str]:
         """Versions of everything under test."""

@@ -1,10 +1,11 @@
 """Private namespaces that a whole lab lives in; when their first process dies, all is gone.
 
-The outermost process (the one the user started) makes network, mount, PID, IPC and UTS
-namespaces, plus a user namespace where it has no right to make the others. Its only child is PID 1
-of the PID namespace: it mounts /proc and /sys, starts the worker, forwards signals to it, and reaps.
-The kernel ends every process of a PID namespace with its PID 1 (pid_namespaces(7)), and PID 1 dies
-with the outermost process (PR_SET_PDEATHSIG), so SIGKILL at either leaves nothing.
+Three processes: the outermost one, which the user started and which stays where it is; the middle
+one, which makes network, mount, PID, IPC and UTS namespaces, plus a user namespace where it has no
+right to make the others; and PID 1 of the PID namespace, which mounts /proc and /sys, starts the
+worker, forwards signals to it, and reaps. The kernel ends every process of a PID namespace with its
+PID 1 (pid_namespaces(7)), and each of the three dies with the one before it (PR_SET_PDEATHSIG), so
+SIGKILL at any of them leaves nothing.
 """
 
 from __future__ import annotations

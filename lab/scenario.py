@@ -38,7 +38,12 @@ class Scenario:
     @property
     def title(self) -> str:
         """The first line of its docstring."""
-        return (inspect.getdoc(self.act) or self.name).splitlines()[0]
+        return (self.description or self.name).splitlines()[0]
+
+    @property
+    def description(self) -> str:
+        """Its docstring."""
+        return inspect.getdoc(self.act) or ""
 
 
 def scenario(

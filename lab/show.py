@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -15,7 +16,7 @@ _COLOURS = {"pass": "green", "fail": "red", "unknown": "yellow"}
 
 def scenarios_table(scenarios: Iterable[Scenario]) -> Table:
     """The catalogue, a row each."""
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("scenario", style="bold", no_wrap=True)
     table.add_column("what happens")
     for one in scenarios:
@@ -23,35 +24,49 @@ def scenarios_table(scenarios: Iterable[Scenario]) -> Table:
     return table
 
 
-def results_table(results: Iterable[dict[str, Any]]) -> Table:
-    """What was done, which port served before and after, the longest gap, verdict, where to look."""
+def print_results(console: Console, results: Sequence[dict[str, Any]]) -> None:
+    """What was done, which port served before and after, the longest gap, verdict, where to look.
+
+    Below the table stand the checks that did not pass, with their evidence, and the run folders.
+    """
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("what was done", "served by", "longest gap in I/O", "verdict"):
+    for name in ("what was done", "served by", "longest gap", "verdict"):
         table.add_column(name)
     for result in results:
-        verdict = result["verdict"]
-        what = Text(result["scenario"], style="bold")
-        what.append(f"\n{result['title']}\n", style="not bold")
-        what.append(f"{result['folder']}/report.html", style="dim")
         table.add_row(
-            what, _served(result), _gap(result), Text(verdict, style=_COLOURS[verdict]),
-        )  # fmt: skip
+            Text(result["scenario"], style="bold", no_wrap=True),
+            _served(result),
+            _gap(result),
+            Text(result["verdict"], style=_COLOURS[result["verdict"]]),
+        )
+    console.print(table)
+    console.print()
+    for result in results:
         for check in result["checks"]:
             if check["verdict"] != "pass":
-                line = f"  {check['name']}: {check['evidence']}"
-                table.add_row(Text(line, style=_COLOURS[check["verdict"]]), "", "", "")
-        table.add_section()
-    return table
+                line = Text(f"{result['scenario']}: ", style="bold")
+                line.append(f"{check['name']} {check['verdict']}: ", _COLOURS[check["verdict"]])
+                line.append(check["evidence"], "not bold")
+                console.print(line)
+    for result in results:
+        console.print(f"{result['title']}\n  {result['folder']}/report.html", soft_wrap=True)
 
 
 def _served(result: dict[str, Any]) -> str:
+    """For each host the port before and after: "h1: p1 → p2", "h2: p3"."""
     lines = []
-    for host, moments in sorted(result.get("served", {}).items()):
-        before, after = moments.get("before"), moments.get("after")
-        lines.append(f"{host}: {before or '?'} → {after or '?'}")
-    return "\n".join(lines)
+    for host, seen in sorted(result.get("served", {}).items()):
+        moments = [seen[m] for m in ("before", "after") if m in seen] or [*seen.values()]
+        lines.append(f"{host}: " + " → ".join(moment.split(" ")[0] for moment in moments))
+    return "\n".join(lines) or "—"
 
 
 def _gap(result: dict[str, Any]) -> str:
     stalls = result["measures"].get("stall_ms") or {}
-    return "\n".join(f"{host}: {gap:.1f} ms" for host, gap in sorted(stalls.items()))
+    return "\n".join(_duration(gap) for _, gap in sorted(stalls.items())) or "—"
+
+
+def _duration(milliseconds: float) -> str:
+    if milliseconds < 1000:
+        return f"{milliseconds:.1f} ms"
+    return f"{milliseconds / 1000:.2f} s"

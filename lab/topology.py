@@ -12,6 +12,7 @@ import inspect
 import ipaddress
 import re
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,9 @@ from lab.errors import BadInput
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 _NAME = re.compile(r"[a-z][a-z0-9]*$")
 _LONGEST_INTERFACE = 15  # IFNAMSIZ - 1, include/uapi/linux/if.h
-_IQN = re.compile(r"iqn\.\d{4}-\d{2}\.[a-z0-9-]+(\.[a-z0-9-]+)+(:[a-z0-9.:-]+)?$")  # RFC 3720 3.2.6.3
+_IQN = re.compile(
+    r"iqn\.\d{4}-\d{2}\.[a-z0-9-]+(\.[a-z0-9-]+)+(:[a-z0-9.:-]+)?$"
+)  # RFC 3720 3.2.6.3
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class ArraySpec:
         return self.ports[0]
 
 
-class ArrayTopo(Topo):  # type: ignore[misc]
+class ArrayTopo(Topo):
     """Base of all topologies: write build() with addSwitch, add_array, add_port and add_host.
 
     An address is text with its prefix length ("10.0.0.11/24"), or a list of such texts. Raises
@@ -108,7 +111,9 @@ class ArrayTopo(Topo):  # type: ignore[misc]
         self._check_name(name, place)
         iqn = iqn or f"iqn.2026-01.lab.failover:{name}"
         if not _IQN.match(iqn):
-            raise BadInput(f"{place}: {iqn!r} is not an iSCSI name such as iqn.2026-01.org.example:disk")
+            raise BadInput(
+                f"{place}: {iqn!r} is not an iSCSI name such as iqn.2026-01.org.example:disk"
+            )
         numbers = [lun.number for lun in luns]
         if not numbers or len(set(numbers)) < len(numbers):
             raise BadInput(f"{place}: LUN numbers must be there and differ, not {numbers}")
@@ -137,14 +142,18 @@ class ArrayTopo(Topo):  # type: ignore[misc]
         self._check_name(name, place)
         self._check_switch(switch, place, f"host {name}")
         interface = self._interface(name, "eth0", place)
-        self.initiators[name] = HostSpec(name, interface, _addresses(addresses, place), switch, place)
+        self.initiators[name] = HostSpec(
+            name, interface, _addresses(addresses, place), switch, place
+        )
         self.addHost(name, ip=None)
         self.addLink(name, switch, intfName1=interface)
         return name
 
     def _check_name(self, name: str, place: str) -> None:
         if not isinstance(name, str) or not _NAME.match(name):
-            raise BadInput(f"{place}: {name!r} is no name: small letters and digits, a letter first")
+            raise BadInput(
+                f"{place}: {name!r} is no name: small letters and digits, a letter first"
+            )
         ports = {port.name for port in self.array.ports} if self.array else set()
         if name in ports or name in self.nodes():
             raise BadInput(f"{place}: the name {name!r} is taken; each node and port needs its own")
@@ -168,7 +177,9 @@ class ArrayTopo(Topo):  # type: ignore[misc]
         if self.array is None:
             raise BadInput(f"{place}: no array; call add_array in build()")
         if not self.array.ports:
-            raise BadInput(f"{self.array.place}: array {self.array.name} has no ports; call add_port")
+            raise BadInput(
+                f"{self.array.place}: array {self.array.name} has no ports; call add_port"
+            )
         if not self.initiators:
             raise BadInput(f"{place}: no host; call add_host in build()")
         taken: dict[str, str] = {}
@@ -303,7 +314,5 @@ def _line_of(wrong: Exception, kind: type) -> str:
 
 
 def _line_in(wrong: Exception, filename: str) -> str:
-    import traceback
-
     lines = [f.lineno for f in traceback.extract_tb(wrong.__traceback__) if f.filename == filename]
     return str(lines[-1]) if lines else "?"

@@ -1,0 +1,1 @@
+"""Target engines and the virtual port."""

@@ -81,7 +81,8 @@ class Control:
 
     def _meant(self, order: Json) -> list[Link]:
         select = select_from(order)
-        return [x for x in self._relay.links.values() if select.matches(x.session.facts)]
+        links = [x for x in self._relay.links.values() if not x.ending]
+        return [x for x in links if select.matches(x.session.facts)]
 
     def _rule(self, order: Json) -> Json:
         rule = rule_from(order, self._last_rule + 1)

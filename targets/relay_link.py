@@ -17,7 +17,7 @@ from targets.relay_rules import AsyncOrder, Facts, Rule
 from targets.relay_session import Session
 from targets.relay_stream import Then
 
-LINGER_S = 2.0
+LINGER_S = 1.0
 """Seconds that a peer gets to take in what was sent before a connection is closed for good."""
 
 
@@ -222,9 +222,14 @@ class Link:
 
     # Its end.
 
+    @property
+    def ending(self) -> bool:
+        """Whether it is only waiting for the initiator to take in the end."""
+        return bool(self._hanging) or self._closed
+
     def ask(self, order: AsyncOrder) -> bool:
         """Send an Async Message between the next two PDUs; False before the login is complete."""
-        if not self.session.full_feature or self._closed or self._hanging:
+        if not self.session.full_feature or self.ending:
             return False
         self.session.to_initiator.orders.append(order)
         self.down.poke()
@@ -232,9 +237,10 @@ class Link:
 
     def hang_up(self, reason: str) -> None:
         """End the connection so that both sides get what has been sent to them before its end."""
-        if self._closed or self._hanging:
+        if self.ending:
             return
         self._hanging = reason
+        self.event("dropped", reason=reason)
         self.up.close()
         self._later(LINGER_S, lambda: self.close(reason))
         if self.down.idle:

@@ -1,0 +1,1 @@
+"""Topologies: one file each, with a drawing."""

@@ -96,10 +96,8 @@ def _one_owner(timeline: Timeline, address: str) -> Answer:
     if said and not macs:
         return unknown(f"{address} was claimed on the wire, but the ports' MACs are not recorded.")
     holders = " then ".join(_and(s.ports) for s in states if s.ports)
-    return passed(
-        f"{address} was on {holders}, never on two at once; {len(said)} claims on the wire, "
-        "all by the array's ports."
-    )
+    claimed = f"{len(said)} claims, all by the array's ports," if said else "nothing claimed it"
+    return passed(f"{address} was on {holders}, never on two at once; {claimed} on the wire.")
 
 
 @check

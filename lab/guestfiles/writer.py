@@ -6,6 +6,8 @@ writing, "verify" reads back, end of input ends the program. Output, a JSON obje
 second, {"verified": {...}}. Times are Unix seconds. Standard library only.
 """
 
+from __future__ import annotations
+
 import errno
 import json
 import mmap
@@ -16,114 +18,122 @@ import struct
 import sys
 import time
 import zlib
+from typing import Any
 
 BLOCK = 4096
-HEADER = struct.Struct("<8sQQI")  # magic, sequence number, block number, CRC-32 of all the rest
+HEADER = struct.Struct("<8sQQI")
+"""Magic, sequence number, block number, CRC-32 of these two numbers and the body."""
 MAGIC = b"LABBLOCK"
 REPORT_SECONDS = 0.1
 
 
-def say(message):
+def say(message: dict[str, Any]) -> None:
+    """Print one JSON line at once."""
     sys.stdout.write(json.dumps(message, separators=(",", ":")) + "\n")
     sys.stdout.flush()
 
 
-def fill(buffer, seed, sequence, block):
+def make(seed: int, sequence: int, block: int) -> bytes:
+    """The content of write number `sequence`, which goes to block number `block`."""
     # Every 512-byte sector must differ from that of any other write, or a torn block passes.
     pattern = struct.pack("<QQQ", seed, sequence, block) * (BLOCK // 24 + 1)
     body = pattern[: BLOCK - HEADER.size]
-    check = zlib.crc32(body, zlib.crc32(struct.pack("<QQ", sequence, block)))
-    buffer[:] = HEADER.pack(MAGIC, sequence, block, check) + body
+    return HEADER.pack(MAGIC, sequence, block, _check(sequence, block, body)) + body
 
 
-def parse(data):
-    """(sequence, block) of a whole block, "torn", or "blank"."""
+def _check(sequence: int, block: int, body: bytes) -> int:
+    return zlib.crc32(body, zlib.crc32(struct.pack("<QQ", sequence, block)))
+
+
+def parse(data: bytes) -> tuple[int, int] | str:
+    """Sequence and block number of a whole block, "torn", or "blank"."""
     magic, sequence, block, check = HEADER.unpack_from(data)
     if magic != MAGIC:
         return "blank" if not any(data) else "torn"
-    body = data[HEADER.size :]
-    if zlib.crc32(body, zlib.crc32(struct.pack("<QQ", sequence, block))) != check:
+    if _check(sequence, block, data[HEADER.size :]) != check:
         return "torn"
     return sequence, block
 
 
-def told(error):
-    return errno.errorcode.get(error.errno, str(error.errno))
+def _told(error: OSError) -> str:
+    return errno.errorcode.get(error.errno or 0, str(error.errno))
 
 
 class Writer:
-    def __init__(self, device, blocks, seed):
+    """One disk, what was written to it, and what of that was acknowledged.
+
+    `unsure` has, for each block, the writes that failed since its last acknowledged one: they may
+    be there or not.
+    """
+
+    def __init__(self, device: str, blocks: int, seed: int) -> None:
         self.fd = os.open(device, os.O_RDWR | os.O_DIRECT)
         self.blocks, self.seed = blocks, seed
         self.buffer = mmap.mmap(-1, BLOCK)  # direct I/O wants an aligned buffer
-        self.acked = {}  # block: sequence number of its last acknowledged write
-        self.unsure = {}  # block: sequence numbers that failed since, and may be there or not
-        self.report = []
+        self.acked: dict[int, int] = {}
+        self.unsure: dict[int, list[int]] = {}
+        self.report: list[list[Any]] = []
 
-    def write_until_told(self):
+    def write_until_told(self) -> None:
+        """Write until a line comes in."""
         choose = random.Random(self.seed).randrange
         sequence, reported = 0, time.time()
         say({"load": "begin", "t": time.time()})
         while True:
             sequence += 1
             block = choose(self.blocks)
-            fill(self.buffer, self.seed, sequence, block)
-            start = time.time()
-            try:
-                done = os.pwritev(self.fd, [self.buffer], block * BLOCK)
-                status = "ok" if done == BLOCK else "short"
-            except OSError as failed:
-                status = told(failed)
-            end = time.time()
+            self.buffer[:] = make(self.seed, sequence, block)
+            status = self._operation("write", sequence, block)
             if status == "ok":
                 self.acked[block] = sequence
                 self.unsure.pop(block, None)
             else:
                 self.unsure.setdefault(block, []).append(sequence)
-            self.report.append(["write", sequence, block, start, end, status])
-            if end - reported > REPORT_SECONDS:
-                self.flush()
-                reported = end
+                time.sleep(0.01)  # a dead disk fails at once, for ever
+            now = time.time()
+            if now - reported > REPORT_SECONDS:
+                self._flush()
+                reported = now
                 if select.select([0], [], [], 0)[0]:
                     break
-            if status != "ok":
-                time.sleep(0.01)  # a dead disk fails at once, for ever
-        self.flush()
+        self._flush()
         say({"load": "end", "t": time.time()})
 
-    def flush(self):
+    def _operation(self, op: str, sequence: int, block: int) -> str:
+        work = os.pwritev if op == "write" else os.preadv
+        start = time.time()
+        try:
+            status = "ok" if work(self.fd, [self.buffer], block * BLOCK) == BLOCK else "short"
+        except OSError as failed:
+            status = _told(failed)
+        self.report.append([op, sequence, block, start, time.time(), status])
+        return status
+
+    def _flush(self) -> None:
         if self.report:
             say({"io": self.report})
             self.report = []
 
-    def verify(self):
-        lost, torn = [], []
-        for block in sorted(self.acked):
-            start = time.time()
-            try:
-                read = os.preadv(self.fd, [self.buffer], block * BLOCK)
-                status = "ok" if read == BLOCK else "short"
-            except OSError as failed:
-                status = told(failed)
-            self.report.append(["read", 0, block, start, time.time(), status])
-            expected = self.acked[block]
-            if status != "ok":
-                lost.append({"block": block, "expected": expected, "found": status})
-                continue
-            found = parse(self.buffer[:])
+    def verify(self) -> None:
+        """Read every acknowledged block and tell which are lost or torn."""
+        lost: list[dict[str, Any]] = []
+        torn: list[int] = []
+        for block, expected in sorted(self.acked.items()):
+            status = self._operation("read", 0, block)
+            found = parse(self.buffer[:]) if status == "ok" else status
             if found == "torn":
                 torn.append(block)
-            elif found == "blank":
-                lost.append({"block": block, "expected": expected, "found": "blank"})
+            elif isinstance(found, str):
+                lost.append({"block": block, "expected": expected, "found": found})
             elif found[1] != block or found[0] not in (expected, *self.unsure.get(block, ())):
                 lost.append({"block": block, "expected": expected, "found": found[0]})
-        self.flush()
+        self._flush()
         say({"verified": {"blocks": len(self.acked), "lost": lost, "torn": torn}})
 
 
-def main():
-    device, blocks, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    writer = Writer(device, blocks, seed)
+def main() -> None:
+    """Write, then do as told."""
+    writer = Writer(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
     writer.write_until_told()
     for line in sys.stdin:
         if line.strip() == "verify":

@@ -11,14 +11,16 @@ import jinja2
 
 from lab.checks import Verdict
 from lab.errors import BadInput
-from lab.report.chart import draw
+from lab.report.chart import MOST_GAPS, SHOWN_GAP_MS, draw
 from lab.report.run import Run
-from lab.report.story import MEANINGS, figures, sentences, steps
+from lab.report.story import MEANINGS, MOST_FAULTS, figures, sentences, steps
 from lab.timeline import Timeline
 
-MOST_FAULTS = 6
+_ORDER = (Verdict.FAIL, Verdict.UNKNOWN, Verdict.PASS)
 BEFORE_FAULT = 0.1
 AFTER_FAULT = 0.3
+STALL_FOLLOWS = 2.0
+"""Seconds after a fault within which a stall that begins is taken to be of it."""
 
 
 def write_report(run_dir: Path) -> Path:
@@ -41,6 +43,7 @@ def write_report(run_dir: Path) -> Path:
         result=result,
         verdict=result["verdict"],
         meaning=MEANINGS[Verdict(result["verdict"])],
+        checks=sorted(result["checks"], key=lambda c: _ORDER.index(c["verdict"])),
         sentences=sentences(run),
         figures=figures(run),
         overview=draw(run, run.begin, run.end) if run.end > run.begin else None,
@@ -74,8 +77,8 @@ def _closer(run: Run) -> list[dict[str, Any]]:
         stalls = [
             gap.end - fault.begin
             for gaps in run.gaps.values()
-            for gap in gaps
-            if gap.end > fault.begin and gap.start < fault.begin + 2
+            for gap in gaps[:MOST_GAPS]
+            if gap.ms >= SHOWN_GAP_MS and gap.end > fault.begin > gap.start - STALL_FOLLOWS
         ]
         after = max(AFTER_FAULT, 1.5 * max(stalls, default=0.0))
         begin, end = fault.begin - BEFORE_FAULT, min(fault.begin + after, run.end)

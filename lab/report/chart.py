@@ -12,11 +12,12 @@ from lab.report.run import Run, Segment
 from lab.report.story import controller_text, wire_text
 from lab.timeline import Event
 
-WIDTH, LEFT, RIGHT, TOP = 1120.0, 150.0, 16.0, 40.0
+WIDTH, LEFT, RIGHT, TOP = 1120.0, 172.0, 16.0, 40.0
 PLOT = WIDTH - LEFT - RIGHT
 COLUMN = 3.0
 SHOWN_GAP_MS = 20.0
 MOST_GAPS = 12
+MOST_IN_TITLE = 12
 COLOURS = 6
 CHARACTER = 6.3
 """Width of one character of a label, about."""
@@ -33,6 +34,7 @@ class Box:
     colour: str
     title: str
     label: str = ""
+    label_x: float = 0.0
 
 
 @dataclass
@@ -45,6 +47,7 @@ class Mark:
     colour: str
     title: str
     label: str = ""
+    left: bool = False
 
 
 @dataclass
@@ -110,35 +113,43 @@ def draw(
 
     for host in run.hosts:
         if host in run.gaps or run.completed.get(host):
-            _io(run, host, scale, lane(host, "completed I/O", 46))
+            _io(run, host, scale, lane(host, "I/O", 46))
         if run.served[host]:
             _segments(run, run.served[host], scale, lane(host, "served by", 20))
     for address, states in run.owners.items():
         if address in run.virtual or len(states) > 1:
-            what = "virtual address on" if address in run.virtual else "address on"
+            what = "(virtual)" if address in run.virtual else "on"
             _segments(run, run.held(address, begin, end), scale, lane(address, what, 20))
     said = [(e, "tick", "ink", controller_text(e)) for e in run.by_kind["controller"]]
     _marks(said, scale, lane("array", "controller", 20), labels)
     y += lanes[-1].height - 20
     wire = [*run.by_kind["login"], *run.by_kind["logout"], *run.by_kind["async"], *run.announced]
-    _marks([_wire(run, e) for e in wire], scale, lane("wire", "logins, claims", 20), labels)
+    _marks([_wire(run, e) for e in wire], scale, lane("wire", "logins", 20), labels)
     y += lanes[-1].height - 20
-    spans = [
-        Box(
-            scale.x(f.begin),
-            TOP - 18,
-            max(1.5, scale.x(f.end) - scale.x(f.begin)),
-            y - TOP + 12,
-            "fault",
-            f"{f.name} at {f.where}, {f.end - f.begin:.3f} s",
-            f"{f.name} {f.where}",
-        )
-        for f in run.faults
-        if f.begin < end and f.end > begin
-    ]
+    spans = _spans(run, scale, y - TOP + 12)
     ticks = [(scale.x(zero + v / factor), text) for v, text in _ticks(begin, end, zero, factor)]
     legend = [(_colour(run, p), p) for p in run.ports]
     return Chart(WIDTH, y + 26, LEFT, TOP, lanes, spans, ticks, unit, legend)
+
+
+def _spans(run: Run, scale: _Scale, height: float) -> list[Box]:
+    """The times of faults; those that begin at one place share a span."""
+    found: list[Box] = []
+    labelled = 0.0
+    for fault in run.faults:
+        if fault.begin >= scale.end or fault.end <= scale.begin:
+            continue
+        x, end = scale.x(fault.begin), scale.x(fault.end)
+        title = f"{fault.name} at {fault.where}, {fault.end - fault.begin:.3f} s"
+        if found and x - found[-1].x < 2:
+            if found[-1].title.count("\n") < MOST_IN_TITLE:
+                found[-1].title += f"\n{title}"
+            found[-1].width = max(found[-1].width, end - found[-1].x)
+            continue
+        label = f"{fault.name} {fault.where}" if x >= labelled else ""
+        labelled = x + 8 + len(label) * CHARACTER if label else labelled
+        found.append(Box(x, TOP - 18, max(1.5, end - x), height, "fault", title, label))
+    return found
 
 
 def _colour(run: Run, port: str) -> str:
@@ -158,7 +169,7 @@ def _io(run: Run, host: str, scale: _Scale, lane: Lane) -> None:
             high = max(1.5, lane.height * count / most)
             lane.bars += f"M{LEFT + n * COLUMN:.1f} {bottom:.1f}v-{high:.1f}h2.4v{high:.1f}z"
     if most:
-        lane.detail = f"completed I/O, up to {most / step:,.0f}/s"
+        lane.detail = f"I/O, up to {most / step:,.0f}/s"
     found = [g for g in run.gaps.get(host, []) if g.end > scale.begin and g.start < scale.end]
     taken: list[tuple[float, float]] = []
     for rank, gap in enumerate(found[:MOST_GAPS]):
@@ -166,13 +177,16 @@ def _io(run: Run, host: str, scale: _Scale, lane: Lane) -> None:
             break
         a, b = scale.x(gap.start), scale.x(gap.end)
         label = f"{gap.ms:,.0f} ms" if gap.ms >= 10 else f"{gap.ms:.1f} ms"
-        middle, half = (a + b) / 2, len(label) * CHARACTER / 2 + 3
-        if any(middle - half < right and middle + half > left for left, right in taken):
+        wide = len(label) * CHARACTER + 8
+        left = (a + b - wide) / 2 if b - a > wide else b
+        if any(left < other[1] and left + wide > other[0] for other in taken):
             label = ""
         else:
-            taken.append((middle - half, middle + half))
+            taken.append((left, left + wide))
         title = f"{host}: no operation completed for {gap.ms:.1f} ms"
-        lane.gaps.append(Box(a, lane.y, max(2.0, b - a), lane.height, "gap", title, label))
+        lane.gaps.append(
+            Box(a, lane.y, max(2.0, b - a), lane.height, "gap", title, label, left + 4)
+        )
 
 
 def _segments(run: Run, segments: Iterable[Segment], scale: _Scale, lane: Lane) -> None:
@@ -181,7 +195,7 @@ def _segments(run: Run, segments: Iterable[Segment], scale: _Scale, lane: Lane) 
             continue
         a, b = scale.x(one.begin), scale.x(one.end)
         port = one.port or "no port"
-        label = port if lane.detail.endswith("address on") else f"{port} · {one.address}"
+        label = port if lane.name == one.address else f"{port} · {one.address}"
         if len(label) * CHARACTER > b - a - 8:
             label = port if len(port) * CHARACTER < b - a - 8 else ""
         title = f"{one.address} on {port} for {one.end - one.begin:.3f} s"
@@ -213,18 +227,19 @@ def _marks(
         x = scale.x(event["t"])
         last = lane.marks[-1] if lane.marks else None
         if last and last.shape == shape and x - last.x < 2.5:
-            if last.title.count("\n") < 12:
+            if last.title.count("\n") < MOST_IN_TITLE:
                 last.title += f"\n{text}"
             continue
         label = text if labels and len(text) < 60 else ""
-        row = 0
+        row, left = 0, False
         if label:
             wide = len(label) * CHARACTER + 14
-            label = label if x + wide < WIDTH else ""
-            row = next((n for n, end in enumerate(rows) if end < x), len(rows))
-            rows[row : row + 1] = [x + wide]
+            left = x + wide > WIDTH  # no room to the right of it
+            start, stop = (x - wide, x + 8) if left else (x - 8, x + wide)
+            row = next((n for n, end in enumerate(rows) if end < start), len(rows))
+            rows[row : row + 1] = [stop]
         row = min(row, 7)
-        lane.marks.append(Mark(x, lane.y + 10 + row * 15, shape, colour, text, label))
+        lane.marks.append(Mark(x, lane.y + 10 + row * 15, shape, colour, text, label, left))
     lane.height = max(20.0, min(len(rows), 8) * 15.0 + 5)
 
 

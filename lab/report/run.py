@@ -104,12 +104,12 @@ class Run:
             if event.get("phase") != "begin":
                 continue
             same = (event.get("name"), event["where"])
-            ends = [
+            ends = (
                 e["t"]
                 for e in events[at + 1 :]
                 if (e.get("name"), e["where"]) == same and e.get("phase") == "end"
-            ]
-            end = ends[0] if ends else self.end
+            )
+            end = next(ends, self.end)
             found.append(Fault(str(event.get("name")), str(event["where"]), event["t"], end))
         return found
 

@@ -14,6 +14,8 @@ MEANINGS = {
     Verdict.UNKNOWN: "There is not enough evidence to say.",
 }
 MOST_STEPS = 30
+MOST_FAULTS = 6
+"""How many faults the report looks at more closely."""
 
 
 def at_port(run: Run, portal: str, t: float) -> str:
@@ -39,8 +41,8 @@ def wire_text(run: Run, event: Event) -> str:
         return f"{event['where']} logged in at {at_port(run, asked, event['t'])}"
     if status.startswith("0x01"):
         to = at_port(run, str(event.get("target_address")), event["t"])
-        return f"{event['where']} sent from {asked.removesuffix(':3260')} to {to}"
-    return f"login of {event['where']} at {asked} refused, {status}"
+        return f"{event['where']} asked {asked.removesuffix(':3260')} and was sent to {to}"
+    return f"{event['where']} was refused at {asked}, {status}"
 
 
 def controller_text(event: Event) -> str:
@@ -56,8 +58,8 @@ def sentences(run: Run) -> list[str]:
     for host in run.hosts:
         logins = [e for e in run.by_kind["login"] if e["where"] == host]
         early = [e for e in logins if not run.faults or e["t"] < run.faults[0].begin]
-        said += [f"{_capital(wire_text(run, e))}." for e in early[:1]]
-    for at, fault in enumerate(run.faults):
+        said += [f"{wire_text(run, e)}." for e in early[:1]]
+    for at, fault in enumerate(run.faults[:MOST_FAULTS]):
         until = run.faults[at + 1].begin if at + 1 < len(run.faults) else run.end
         begin = fault.begin - run.origin
         lasted = f" for {fault.end - fault.begin:.2f} s" if fault.end < run.end else ""
@@ -70,10 +72,9 @@ def sentences(run: Run) -> list[str]:
             if fault.begin < s.t <= until and s.ports
         ]
         again = [e for e in run.by_kind["login"] if fault.begin < e["t"] <= until]
-        said += [
-            f"{_capital(wire_text(run, e))} {e['t'] - fault.begin:.2f} s after that."
-            for e in again[:4]
-        ]
+        said += [f"{wire_text(run, e)} {e['t'] - fault.begin:.2f} s after that." for e in again[:4]]
+    if len(run.faults) > MOST_FAULTS:
+        said.append(f"{len(run.faults) - MOST_FAULTS} more faults followed.")
     worst = max(((g[0].ms, host) for host, g in run.gaps.items() if g), default=None)
     if worst:
         said.append(f"The longest time without a completed operation was {_ms(worst[0])}.")
@@ -135,7 +136,3 @@ _OPS = {"add": "up on", "del": "removed from"}
 
 def _ms(ms: float) -> str:
     return f"{ms / 1000:,.2f} s" if ms >= 1000 else f"{ms:.0f} ms" if ms >= 100 else f"{ms:.1f} ms"
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -100,7 +100,7 @@ def port_takeover(lab: Lab) -> Iterable[Check]:
     ]
 
 
-@scenario()
+@scenario(policy=Policy(redirect="fixed", fixed={"h1": "p1"}))
 def virtual_port_reassignment(lab: Lab) -> Iterable[Check]:
     """The port with the virtual address dies: another answers both, and new hosts can log in."""
     h1, h2, virtual = lab.host("h1"), lab.host("h2"), lab.array.virtual

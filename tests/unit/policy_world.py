@@ -151,8 +151,10 @@ class World:
         assert all(map(self.live, owners)), f"{shown}: left on a dead port"
         if self.desired.mode == "redirect-only" and not address.virtual:
             assert owners <= {address.home}, f"{shown}: a data address moved"
-        else:
-            assert owners, f"{shown}: nowhere, though a port is live"
+            return
+        assert owners, f"{shown}: nowhere, though a port is live"
+        serving = [p for p in PORTS if self.live(p) and p not in self.desired.drained]
+        assert owners <= set(serving or PORTS), f"{shown}: left on a drained port"
 
     def advance(self, seconds: float) -> None:
         """Let time pass, with the controller looking whenever it said that it would."""
@@ -165,4 +167,5 @@ class World:
             self.now = max(self.now, look)
             self.converge()
         self.now = end
+        assert self.step(), "time alone changed the plan, and it had not said when"
         self.converge()

@@ -1,0 +1,1 @@
+"""What guests run: put into /run/lab at boot."""
