@@ -20,7 +20,7 @@ from lab.errors import BadInput, LabError, Missing, WaitTimeout
 from lab.progress import Progress
 from lab.report import write_report
 from lab.running import Folder, Lab, Setup
-from lab.scenario import Scenario
+from lab.scenario import Scenario, check_fits
 from lab.timeline import Timeline
 from lab.topology import ArrayTopo
 
@@ -81,6 +81,7 @@ def plan(
     """Check everything that can be checked before a lab is built, and get the release image."""
     name = topology_name or scenario.topology
     topo = topology.load(name)
+    check_fits(scenario, topo, name)
     disks = sum(lun.size_mib for lun in topo.storage.luns) << 20
     image = release.ensure(release_name, say)
     folder = make_folder(out, disks + _SPARE_BYTES)

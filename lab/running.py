@@ -175,11 +175,13 @@ class Lab(AbstractContextManager["Lab"]):
 
     def __exit__(self, *_: object) -> None:
         self._undo.close()
+        self.folder.work.rmdir()
 
     def _build(self) -> None:
         for folder in (self.folder.logs, self.folder.captures, self.folder.disks):
             folder.mkdir(exist_ok=True)
         sandbox.mount_tmpfs(self.folder.work)
+        self._undo.callback(sandbox.unmount, self.folder.work)
         keys = Keys.make()
         space = GuestSpace.prepare(self.setup.image, self.folder.work)
         self.say("building the network")
@@ -240,13 +242,13 @@ class Lab(AbstractContextManager["Lab"]):
         names = {p.interface: p.name for p in topo.storage.ports}
         self._undo.enter_context(AddressWatcher(self.timeline, array.pid, names))
         captured = {name: self._switch_ends[name] for name in topo.initiators}
-        self._undo.callback(self._decode, {n: self.folder.captures for n in captured})
+        self._undo.callback(self._decode)
         self._capture = Capture(
             captured, self.folder.captures, timeline=self.timeline, full=self.setup.full_capture
         )
         self._undo.enter_context(self._capture)
 
-    def _decode(self, _: object) -> None:
+    def _decode(self) -> None:
         hosts = {
             str(a.ip): h.name for h in self.setup.topo.initiators.values() for a in h.addresses
         }
@@ -254,7 +256,9 @@ class Lab(AbstractContextManager["Lab"]):
         self.timeline.extend(decode(self._capture.files, hosts))
 
     def host(self, name: str) -> LabHost:
-        """The host `name`."""
+        """The host `name`; LabError if the topology has none."""
+        if name not in self.hosts:
+            raise LabError(f"no host {name}; there is {', '.join(self.hosts)}")
         return self.hosts[name]
 
     def switch_end(self, name: str) -> str:

@@ -26,8 +26,9 @@ from lab.errors import Missing
 _CLONE = {"ns": 0x00020000, "uts": 0x04000000, "ipc": 0x08000000, "pid": 0x20000000}
 _CLONE_NEWNET, _CLONE_NEWUSER = 0x40000000, 0x10000000
 _ALL = sum(_CLONE.values()) | _CLONE_NEWNET
-_MS_REC, _MS_PRIVATE, _MS_BIND, _MS_RDONLY, _MS_REMOUNT = 0x4000, 0x40000, 0x1000, 0x1, 0x20
+_MS_REC, _MS_PRIVATE, _MS_BIND = 0x4000, 0x40000, 0x1000
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 0x2, 0x4, 0x8
+_MNT_DETACH = 2
 _PR_SET_PDEATHSIG = 1
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
@@ -57,6 +58,11 @@ def mount(source: str, target: Path, kind: str = "", flags: int = 0, data: str =
 def mount_tmpfs(target: Path) -> None:
     """Put an empty file system in memory on the directory `target`."""
     mount("tmpfs", target, "tmpfs", _MS_NOSUID, "mode=755")
+
+
+def unmount(target: Path) -> None:
+    """Take what is mounted at `target`, and below, out of sight; it ends with its last user."""
+    _check(_libc.umount2(os.fsencode(target), _MNT_DETACH), f"unmount {target}")
 
 
 def bind(source: Path, target: Path) -> None:

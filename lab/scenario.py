@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ import lab.scenarios
 from lab.array import Policy
 from lab.checks import Check
 from lab.errors import BadInput
-from lab.topology import load_file
+from lab.topology import ArrayTopo, load_file
 
 if TYPE_CHECKING:
     from lab.running import Lab
@@ -30,6 +30,7 @@ class Scenario:
 
     name: str
     act: Act
+    hosts: tuple[str, ...] = ("h1",)
     topology: str = "one_switch"
     policy: Policy = field(default_factory=Policy)
     full_capture: bool = False
@@ -48,6 +49,7 @@ class Scenario:
 
 def scenario(
     *,
+    hosts: Sequence[str] = ("h1",),
     topology: str = "one_switch",
     policy: Policy | None = None,
     full_capture: bool = False,
@@ -55,19 +57,37 @@ def scenario(
 ) -> Callable[[Act], Act]:
     """Put a function into the catalogue, under its name with hyphens.
 
-    `topology` is what it runs on unless the command line says otherwise, `policy` what its array is
-    told, `full_capture` records all frames instead of control traffic only. One that is not
-    `listed` runs by name but is no promise of the catalogue: a negative control.
+    `hosts` are those that it acts on, `topology` is what it runs on unless the command line says
+    otherwise, `policy` what its array is told, `full_capture` records all frames instead of control
+    traffic only. One that is not `listed` runs by name but is no promise of the catalogue: a
+    negative control.
     """
 
     def register(act: Act) -> Act:
         name = act.__name__.replace("_", "-")
         if name in _catalogue and _catalogue[name].act.__module__ != act.__module__:
             raise BadInput(f"two scenarios are called {name}; rename one")
-        _catalogue[name] = Scenario(name, act, topology, policy or Policy(), full_capture, listed)
+        _catalogue[name] = Scenario(
+            name, act, tuple(hosts), topology, policy or Policy(), full_capture, listed
+        )
         return act
 
     return register
+
+
+def check_fits(one: Scenario, topo: ArrayTopo, place: str) -> None:
+    """Raise BadInput if the topology at `place` lacks a host or port that the scenario needs."""
+    hosts, ports = [*topo.initiators], [port.name for port in topo.storage.ports]
+    for wanted, there, what in (
+        ((*one.hosts, *one.policy.fixed), hosts, "host"),
+        (one.policy.fixed.values(), ports, "port"),
+    ):
+        lacking = [name for name in wanted if name not in there]
+        if lacking:
+            raise BadInput(
+                f"{place}: scenario {one.name} needs {what} {lacking[0]}; "
+                f"there is {', '.join(there)}; rename one or choose another topology"
+            )
 
 
 def catalogue() -> dict[str, Scenario]:

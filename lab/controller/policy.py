@@ -83,7 +83,7 @@ def _port_state(name: str, desired: Desired, observed: Observed, memory: Memory)
     elif old.state == "down":
         state, cause = "holding-off", old.cause
     elif old.state == "holding-off":
-        if observed.now - old.since < desired.hold_s:
+        if observed.now < old.since + desired.hold_s:
             return old
         state, cause = alive, "hold"
     else:

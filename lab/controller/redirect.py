@@ -159,10 +159,10 @@ def _requests(
     asked, now = memory.asked, observed.now
     if asked:
         moved = (asked.initiator, asked.to) in observed.sessions
-        if not moved and now - asked.at < ANSWER_S:
+        if not moved and now < asked.at + ANSWER_S:
             return [], memory
         memory = replace(memory, asked=None)
-    if now - memory.asked_at < desired.request_s:
+    if now < memory.asked_at + desired.request_s:
         return [], memory
     request = _most_useful(desired, observed, memory, placed, offers)
     if request is None:

@@ -17,6 +17,14 @@ from lab.report.story import MEANINGS, MOST_FAULTS, figures, sentences, steps
 from lab.timeline import Timeline
 
 _ORDER = (Verdict.FAIL, Verdict.UNKNOWN, Verdict.PASS)
+_USUAL: dict[str, Any] = {
+    "scenario": "",
+    "description": "",
+    "command": "",
+    "checks": [],
+    "measures": {},
+    "versions": {},
+}
 BEFORE_FAULT = 0.1
 AFTER_FAULT = 0.3
 STALL_FOLLOWS = 2.0
@@ -65,9 +73,7 @@ def _result(path: Path) -> dict[str, Any]:
         raise BadInput(f"{path} cannot be read: {bad}") from bad
     if not isinstance(result, dict) or result.get("verdict") not in set(Verdict):
         raise BadInput(f"{path} has no verdict of pass, fail or unknown")
-    for name, usual in (("scenario", ""), ("checks", []), ("measures", {}), ("versions", {})):
-        result.setdefault(name, usual)
-    return result
+    return {**_USUAL, **result}
 
 
 def _closer(run: Run) -> list[dict[str, Any]]:

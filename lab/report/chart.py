@@ -100,7 +100,7 @@ def draw(
     """
     scale = _Scale(begin, end)
     zero = run.origin if origin is None else origin
-    unit, factor = ("ms", 1000.0) if end - begin < 3 else ("s", 1.0)
+    unit, factor = ("ms", 1000.0) if labels and end - begin < 3 else ("s", 1.0)
     lanes: list[Lane] = []
     y = TOP
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from lab.checks.address import Owned, ownership
 from lab.checks.disk import Gap, gaps, load_intervals
-from lab.checks.portals import ip_of, port_addresses, virtual_addresses
+from lab.checks.portals import ip_of, port_addresses, port_macs, virtual_addresses
 from lab.timeline import Event, Timeline
 
 
@@ -64,6 +64,11 @@ class Run:
         """The array's ports, in the order of the configuration, then as they came up."""
         named = list(port_addresses(self.quiet))
         return list(dict.fromkeys([*named, *(e["where"] for e in self.by_kind["address"])]))
+
+    @cached_property
+    def macs(self) -> dict[str, str]:
+        """MAC address -> port."""
+        return port_macs(self.quiet)
 
     @cached_property
     def hosts(self) -> list[str]:

@@ -13,6 +13,7 @@ MEANINGS = {
     Verdict.FAIL: "Something that must hold did not.",
     Verdict.UNKNOWN: "There is not enough evidence to say.",
 }
+_NOT_TOLD = ("t", "where", "kind", "what", "detected_t", "acted_t")
 MOST_STEPS = 30
 MOST_FAULTS = 6
 """How many faults the report looks at more closely."""
@@ -29,7 +30,8 @@ def wire_text(run: Run, event: Event) -> str:
     """What an event of the wire was, in a few words."""
     kind = event["kind"]
     if kind == "announcement":
-        return f"{event['address']} announced at {event.get('mac')}"
+        mac = str(event.get("mac")).lower()
+        return f"{event['address']} announced at {run.macs.get(mac, mac)}"
     if kind == "logout":
         return f"{event['where']} logged out from {event.get('portal')}"
     if kind == "async":
@@ -47,7 +49,7 @@ def wire_text(run: Run, event: Event) -> str:
 
 def controller_text(event: Event) -> str:
     """What the controller said."""
-    about = {k: v for k, v in event.items() if k not in ("t", "where", "kind", "what")}
+    about = {k: v for k, v in event.items() if k not in _NOT_TOLD}
     details = " ".join(f"{k}={v}" for k, v in about.items())
     return f"{event.get('what')} {details}".strip()[:160]
 

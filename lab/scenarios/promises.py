@@ -25,8 +25,9 @@ from lab.faults import cable_pulled
 from lab.running import Lab
 from lab.scenario import scenario
 
-TAKEOVER_BUDGET_MS = 300.0
-"""For a moved address: a little more than TCP's smallest retransmission timeout, 200 ms."""
+TAKEOVER_BUDGET_MS = 1000.0
+"""For a moved address: TCP's first two retransmission timeouts, 200 and 400 ms, on a busy machine.
+How fast it is, `lab bench failover` says; this is what no run may exceed."""
 RELOGIN_BUDGET_MS = 20_000.0
 """For a new login: NOP-Out interval and timeout 5 s each, Time2Wait 2 s, one retry after 3 s."""
 
@@ -100,7 +101,7 @@ def port_takeover(lab: Lab) -> Iterable[Check]:
     ]
 
 
-@scenario(policy=Policy(redirect="fixed", fixed={"h1": "p1"}))
+@scenario(hosts=("h1", "h2"), policy=Policy(redirect="fixed", fixed={"h1": "p1"}))
 def virtual_port_reassignment(lab: Lab) -> Iterable[Check]:
     """The port with the virtual address dies: another answers both, and new hosts can log in."""
     h1, h2, virtual = lab.host("h1"), lab.host("h2"), lab.array.virtual
@@ -123,7 +124,7 @@ def virtual_port_reassignment(lab: Lab) -> Iterable[Check]:
     ]
 
 
-@scenario(policy=Policy(redirect="none"))
+@scenario(hosts=("h1", "h2"), policy=Policy(redirect="none"))
 def virtual_port_reassignment_serving(lab: Lab) -> Iterable[Check]:
     """The same while hosts are served at the virtual address itself: their sessions live on."""
     h1, h2, virtual = lab.host("h1"), lab.host("h2"), lab.array.virtual

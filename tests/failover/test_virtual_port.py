@@ -13,7 +13,7 @@ from wire import Initiator
 
 from lab.errors import BadInput, LabError
 from lab.waiting import wait_for
-from targets.base import Lun, TargetSpec
+from targets.base import EngineSession, Lun, TargetSpec
 from targets.tgt import Tgt
 from targets.virtual_port import VirtualPort, write_answer
 
@@ -138,6 +138,8 @@ def test_a_served_connection_ends_with_either_end(array, host):
     second.close()
     wait_for("no session", engine.sessions, until=lambda s: not s, seconds=2)
     wait_for("both to be over", lambda: [e["what"] for e in events].count("served") == 2, seconds=2)
+    stale = EngineSession(IQN, HOST, "127.0.0.1", engine.local_portal, 1, 0)
+    assert front.locate([stale]) == [stale]
 
 
 def test_libiscsi_goes_where_it_is_sent(net, array):
@@ -183,6 +185,15 @@ def test_discovery_shows_the_virtual_port_only(front, host, virtual, source, sho
     assert named.discover() == [(IQN, shown), (SECRET_IQN, shown)]
 
 
+def test_each_family_has_its_default(front, host):
+    front.steer(None, PORTS[0])
+    (front.steering / "default6").write_text(f"[{PORT6}]:3260:Temporary\n")
+    assert sent_to(host(VIRTUAL6, HOST6).login(IQN)) == f"[{PORT6}]:3260"
+    assert sent_to(host().login(IQN)) == f"{PORTS[0]}:3260"
+    (front.steering / "default6").unlink()
+    assert host(VIRTUAL6, HOST6).login(IQN).status == 0x0301
+
+
 def test_ipv6_redirect(front, host):
     front.steer(HOST6, PORT6)
     front.steer(HOSTS[0], PORT6)
@@ -213,6 +224,7 @@ def test_nonsense_costs_only_its_own_connection(front, host):
     half = host()
     half.sock.sendall(b"\x43\x81")
     assert sent_to(host().login(IQN)) == f"{PORTS[0]}:3260"
+    assert "Traceback" not in front.log.read_text()
 
 
 def test_no_login_sees_half_an_answer(front, host):
@@ -246,9 +258,9 @@ def test_the_redirect_is_quick(front, host):
         took.append(time.perf_counter() - begin)
         initiator.close()
     took.sort()
-    # Measured: 0.3 ms and 0.5 ms; tgtd gives its callback 100 ms.
-    assert took[250] < 0.005
-    assert took[495] < 0.020
+    # Measured on an idle machine: 0.3 ms and 0.5 ms; tgtd would give a callback 100 ms.
+    assert took[250] < 0.010
+    assert took[495] < 0.050
 
 
 def test_hosts_do_not_wait_for_each_other(front, host):

@@ -100,6 +100,8 @@ class Initiator:
         length = int.from_bytes(header[5:8], "big")
         data = self.exactly(length + -length % 4)[:length]
         self.stat_sn = int.from_bytes(header[24:28], "big") + 1
+        if header[36:38] == b"\0\0":  # not in a login that failed
+            assert int.from_bytes(header[28:32], "big") == self.cmd_sn
         return header, data
 
     def login_step(self, flags: int, keys: dict[str, str]) -> tuple[int, Login]:

@@ -119,7 +119,7 @@ class World:
             for p in PORTS
             if self.live(p)
             and p not in self.desired.drained
-            and self.now - self._returned[p] >= HOLD
+            and self.now - self._returned[p] >= HOLD - 1e-6
         ]
         if known and settled and any(map(self.live, before)):
             since = self.now - self._returned[port]
@@ -158,6 +158,7 @@ class World:
 
     def advance(self, seconds: float) -> None:
         """Let time pass, with the controller looking whenever it said that it would."""
+        self.converge()
         end = self.now + seconds
         while self.memory is not None:
             look = next_look(self.desired, self.memory)

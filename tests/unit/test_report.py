@@ -203,6 +203,11 @@ def test_a_run_that_lacks_something_still_has_a_report(tmp_path, events):
         assert "No I/O was recorded." in page.text
 
 
+def test_a_result_with_a_verdict_only(tmp_path):
+    (tmp_path / "result.json").write_text('{"verdict": "unknown"}')
+    assert "Nothing was checked." in page_of(tmp_path).text
+
+
 def test_without_a_timeline(tmp_path):
     folder(tmp_path, takeover())
     (tmp_path / "timeline.jsonl").unlink()

@@ -22,6 +22,7 @@ from targets.base import (
     join_portal,
     split_portal,
 )
+from targets.front import Front
 from targets.tgt import Tgt
 from targets.tgtadm import Tgtadm
 from targets.virtual_port import write_answer
@@ -123,6 +124,21 @@ def test_answers_for_the_virtual_port(tmp_path):
         "default": "10.0.0.11:3260:Temporary\n",
         "default6": "10.0.0.11:3260:Temporary\n",
     }
+
+
+def test_the_front_goes_on_listening_after_a_host_that_is_gone(tmp_path):
+    class Listener:
+        accepted = 0
+
+        def accept(self):
+            self.accepted += 1
+            raise (ConnectionAbortedError, RuntimeError, KeyboardInterrupt)[self.accepted - 1]
+
+    listener = Listener()
+    front = Front({"steering": str(tmp_path), "engine": "127.0.0.1:9", "targets": []})
+    with pytest.raises(KeyboardInterrupt):
+        front._accept(listener)
+    assert listener.accepted == 3
 
 
 def test_no_tgtd_is_told_with_its_package(monkeypatch, tmp_path):

@@ -1,0 +1,125 @@
+"""What the relay costs: 64 KiB I/O at queue depth 16 to a real tgtd, direct and through it.
+
+Both ways are measured in turn in the same run, on the same disk, for reads and for writes, by
+`qemu-img bench` with libiscsi from another network namespace than the array's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from lab.commands import LocalRunner, Runner, require
+from lab.errors import LabError, Missing
+from lab.waiting import wait_for
+from targets.base import Lun, TargetSpec
+from targets.relay_process import RelayProcess
+from targets.tgt import Tgt
+
+ADDRESS, DIRECT, THROUGH = "10.0.0.12", 3261, 3260
+IQN = "iqn.2024-01.lab.a1:bench"
+DISK_BYTES, BLOCK, DEPTH = 256 << 20, 65536, 16
+FLOOR = 0.6
+"""The least share of the direct throughput that the relay must reach."""
+
+_DONE = re.compile(r"Run completed in ([0-9.]+) seconds")
+
+
+@contextlib.contextmanager
+def namespace(name: str) -> Iterator[tuple[LocalRunner, int]]:
+    """A network namespace and a process in it, as long as this lives; Missing without the right."""
+    argv = ["unshare", "-n", "sleep", "infinity"]
+    holder = subprocess.Popen(argv, stderr=subprocess.PIPE)
+    try:
+        mine, theirs = Path("/proc/self/ns/net").readlink(), Path(f"/proc/{holder.pid}/ns/net")
+        wait_for(
+            "a network namespace",
+            lambda: holder.poll() is not None or theirs.readlink() != mine,
+            seconds=5,
+        )
+        if holder.poll() is not None:
+            raise Missing("the benchmark makes network namespaces; run it as root")
+        yield LocalRunner(name, holder.pid), holder.pid
+    finally:
+        holder.kill()
+        holder.communicate()
+
+
+def _seconds(host: Runner, port: int, write: bool, requests: int, digest: str) -> float:
+    """How long `requests` blocks take."""
+    image = f"driver=raw,file.driver=iscsi,file.transport=tcp,file.portal={ADDRESS}:{port}"
+    image += f",file.target={IQN},file.lun=1,file.header-digest={digest}"
+    argv = ["qemu-img", "bench", "-c", str(requests), "-d", str(DEPTH), "-s", str(BLOCK), "-n"]
+    argv += ["-t", "none", *(["-w"] if write else []), "--image-opts", image]
+    output = host.run(argv, seconds=300).output
+    found = _DONE.search(output)
+    if not found:
+        raise LabError(f"qemu-img bench said no time: {output[-500:]}")
+    return float(found[1])
+
+
+def measure(
+    folder: Path, *, rounds: int = 5, requests: int = 16000, digest: str = "none"
+) -> dict[str, Any]:
+    """Run the benchmark with its files in `folder`; Missing if a program or right is lacking.
+
+    Per operation ("read", "write"): MB/s (10^6 bytes) `direct` and `through` the relay, one figure
+    a round; `ratio` is the median of the rounds' shares, `lowest` the least of them. `ok`: both
+    ratios are at least FLOOR. `digest`: libiscsi's header digest, "none" or "crc32c".
+    """
+    require("qemu-img", "qemu-utils qemu-block-extra")
+    with contextlib.ExitStack() as stack:
+        array, _ = stack.enter_context(namespace("a1"))
+        host, pid = stack.enter_context(namespace("h1"))
+        link = f"link add a1-p2 type veth peer name h1-eth0 netns {pid}"
+        on = [link, "link set lo up", "link set a1-p2 up", f"addr add {ADDRESS}/24 dev a1-p2"]
+        array.run(["ip", "-batch", "-"], stdin="\n".join(on))
+        on = ["link set h1-eth0 up", "addr add 10.0.0.101/24 dev h1-eth0"]
+        host.run(["ip", "-batch", "-"], stdin="\n".join(on))
+        engine = Tgt(array, folder / "work", folder / "logs")
+        engine.start()
+        stack.callback(engine.stop)
+        disk = Lun(1, folder / "disk", DISK_BYTES, "b0000001", "BENCH1")
+        engine.create(TargetSpec(IQN, (disk,)))
+        engine.expose(f"{ADDRESS}:{DIRECT}")
+        ports = [{"name": "p2", "listen": [f"{ADDRESS}:{THROUGH}"], "backend": engine.local_portal}]
+        relay = RelayProcess(array, {"name": "a1", "ports": ports}, folder)
+        stack.callback(relay.stop)
+        result: dict[str, Any] = {"block": BLOCK, "depth": DEPTH, "requests": requests}
+        for name, write in (("read", False), ("write", True)):
+            figures: dict[str, list[float]] = {"direct": [], "through": []}
+            for _ in range(rounds):
+                for way, port in (("direct", DIRECT), ("through", THROUGH)):
+                    took = _seconds(host, port, write, requests, digest)
+                    figures[way].append(round(requests * BLOCK / took / 1e6, 1))
+            shares = [b / a for a, b in zip(figures["direct"], figures["through"], strict=True)]
+            result[name] = {
+                **figures,
+                "ratio": round(statistics.median(shares), 3),
+                "lowest": round(min(shares), 3),
+            }
+        moved = sum(event["bytes_to_target"] for event in relay.found("closed"))
+        if moved < rounds * requests * BLOCK:
+            raise LabError(f"only {moved} bytes of the writes went through the relay")
+        result["ok"] = min(result["read"]["ratio"], result["write"]["ratio"]) >= FLOOR
+        return result
+
+
+def main() -> int:
+    """Print the figures as one JSON document; exit code 1 if the relay is too slow."""
+    with TemporaryDirectory() as folder:
+        result = measure(Path(folder))
+    print(json.dumps(result, indent=1))
+    return 0 if result["ok"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,184 @@
+"""Nothing is left behind, whatever ends the lab, and labs do not disturb each other."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lab.scenario import catalogue
+from lab.waiting import wait_for
+
+ROOT = Path(__file__).parent.parent.parent
+LAB = Path(sys.executable).with_name("lab")
+SCENARIOS = [name for name, one in catalogue().items() if one.listed]
+
+
+def started_by(parent: int) -> set[int]:
+    """All processes below `parent`, as the kernel has them."""
+    found: set[int] = set()
+    todo = [parent]
+    while todo:
+        try:
+            tasks = Path(f"/proc/{todo.pop()}/task")
+            children = {
+                int(c) for t in tasks.iterdir() for c in (t / "children").read_text().split()
+            }
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        todo += children - found
+        found |= children
+    return found
+
+
+def namespaces(pids) -> set[str]:
+    seen = set()
+    for pid in pids:
+        for kind in ("net", "mnt", "pid"):
+            try:
+                seen.add(str(Path(f"/proc/{pid}/ns/{kind}").readlink()))
+            except OSError:
+                continue
+    return seen - {str(Path(f"/proc/self/ns/{k}").readlink()) for k in ("net", "mnt", "pid")}
+
+
+def namespaces_in_use() -> set[str]:
+    return namespaces(int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit())
+
+
+def names_in(folder) -> set[str]:
+    return {path.name for path in Path(folder).iterdir()}
+
+
+def what_is_there() -> dict[str, set[str]]:
+    return {
+        "interfaces": names_in("/sys/class/net"),
+        "mounts": set(Path("/proc/self/mounts").read_text().splitlines()),
+        "temporary files": names_in("/tmp"),
+        "home": names_in(Path.home()),
+        "sockets": {line.split()[-1] for line in Path("/proc/net/unix").read_text().splitlines()},
+    }
+
+
+def start(name: str, out: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        [LAB, "run", name, "--out", out],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT,
+    )  # fmt: skip
+
+
+def reached(out: Path, kind: str) -> bool:
+    path = out / "timeline.jsonl"
+    return path.exists() and f'"kind": "{kind}"' in path.read_text(errors="replace")
+
+
+def dead(pids) -> bool:
+    for pid in pids:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+                return False
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return True
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("who", ["outermost", "first"])
+def test_sigkill_in_the_middle_leaves_nothing(name, who, tmp_path):
+    before = what_is_there()
+    out = tmp_path / "run"
+    process = start(name, out)
+    middle = "discovery" if name == "hidden-ports" else "load"
+    try:
+        wait_for(
+            f"{name} to be in the middle", lambda: reached(out, middle), seconds=40, every=0.01
+        )
+        everything = started_by(process.pid)
+        inside = namespaces(everything)
+        assert len(everything) > 10
+        assert inside
+        victim = process.pid if who == "outermost" else first_process(process.pid)
+        os.kill(victim, signal.SIGKILL)
+        process.wait(20)
+    finally:
+        process.kill()
+        process.wait(20)
+    wait_for("every process to end", lambda: dead(everything), seconds=10)
+    wait_for("its namespaces to go", lambda: not (namespaces_in_use() & inside), seconds=10)
+    after = what_is_there()
+    for what, were in before.items():
+        new = {n for n in after[what] - were if "pytest" not in n}
+        assert not [n for n in new if what != "sockets" or "iscsi" in n.lower() or "lab" in n], what
+
+
+def first_process(outermost: int) -> int:
+    """The PID 1 of the lab's PID namespace: the grandchild of the outermost process."""
+    (middle,) = Path(f"/proc/{outermost}/task/{outermost}/children").read_text().split()
+    (first,) = Path(f"/proc/{middle}/task/{middle}/children").read_text().split()
+    return int(first)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_it_at_once(number, tmp_path):
+    out = tmp_path / "run"
+    process = start("port-loss", out)
+    try:
+        wait_for("the load", lambda: reached(out, "load"), seconds=40, every=0.01)
+        everything = started_by(process.pid)
+        began = time.monotonic()
+        process.send_signal(number)
+        assert process.wait(10) == 130
+        assert time.monotonic() - began < 2.0
+    finally:
+        process.kill()
+        process.wait(20)
+    assert dead(everything)
+
+
+def test_two_labs_at_once(tmp_path):
+    both = [start("port-takeover", tmp_path / name) for name in ("one", "two")]
+    try:
+        assert [process.wait(100) for process in both] == [0, 0]
+    finally:
+        for process in both:
+            process.kill()
+            process.wait(20)
+
+
+def test_an_ordinary_user_needs_no_sudo(lab_command, tmp_path_factory):
+    """Drops to a user id that owns nothing but its folder, and runs a lab."""
+    if os.geteuid() != 0:
+        pytest.skip("already run by an ordinary user")
+    user = 54321
+    everyone = [LAB, ROOT / "lab" / "cli.py"]
+    look = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
+    for path in everyone:
+        seen = subprocess.run([*look, "test", "-r", str(path)], check=False)
+        if seen.returncode:
+            pytest.skip(f"an ordinary user cannot read this checkout ({path})")
+    probe = subprocess.run([*look, "unshare", "--user", "--net", "true"], check=False)
+    if probe.returncode:
+        pytest.skip("this machine lets ordinary users make no namespaces")
+    home = Path("/var/tmp") / f"lab-test-{os.getpid()}"
+    home.mkdir()
+    try:
+        os.chown(home, user, user)
+        cache = os.environ.get("LAB_CACHE") or str(Path.home() / ".cache/failover-lab")
+        readable = subprocess.run([*look, "test", "-x", cache], check=False).returncode == 0
+        if not readable:
+            linked = home / "cache"
+            linked.mkdir()
+            for image in Path(cache).glob("[a-z]*-*"):
+                subprocess.run(["cp", "-r", str(image), str(linked)], check=True)
+            cache = str(linked)
+        ran = lab_command(
+            "run", "port-redirection", "--json", "--out", home / "run", prefix=look,
+            env={"HOME": str(home), "LAB_CACHE": cache, "PATH": "/usr/bin:/bin"}, cwd=home,
+        )  # fmt: skip
+        assert ran.status == 0, ran.err + ran.out
+        assert ran.results[0]["verdict"] == "pass"
+    finally:
+        subprocess.run(["rm", "-rf", str(home)], check=True)
