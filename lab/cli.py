@@ -17,6 +17,7 @@ from lab import doctor as machine
 from lab import release as images
 from lab import run as runs
 from lab import scenario as scenarios
+from lab.bench.harness import in_sandbox
 from lab.errors import BadInput, LabError
 from lab.progress import Progress
 from lab.show import print_results, scenarios_table
@@ -30,6 +31,8 @@ app = typer.Typer(
 )
 image_app = typer.Typer(help="Release images that hosts boot from.", no_args_is_help=True)
 app.add_typer(image_app, name="image")
+bench_app = typer.Typer(help="Measurements, each beside an alternative.", no_args_is_help=True)
+app.add_typer(bench_app, name="bench")
 
 _DEMO = ("port-redirection", "port-takeover", "virtual-port-reassignment")
 _out = Console(highlight=False)
@@ -145,6 +148,28 @@ def image_list(as_json: Json = False) -> None:
     else:
         for name, image in found.items():
             _out.print(f"{name:9} {image.path if image else 'not built'}", soft_wrap=True)
+
+
+@bench_app.command("boot")
+def bench_boot(
+    release: Release = images.DEFAULT_RELEASE,
+    trials: Annotated[int, typer.Option(help="Boots of each kind.", min=1)] = 10,
+    as_json: Json = False,
+) -> None:
+    """How soon a host can be used, beside its bare kernel."""
+    from lab.bench import boot
+
+    machine.require_for_runs()
+    with Progress("bench boot", quiet=as_json) as progress:
+        image = images.ensure(release, progress.say)
+        progress.say(f"{4 * trials} boots")
+        found = in_sandbox(lambda work: boot.measure(image, work, trials).as_json())
+    if as_json:
+        print(json.dumps(found, indent=1))
+        return
+    for name, seconds in found["median_s"].items():
+        _out.print(f"{name:10} {seconds:.3f} s")
+    _out.print(f"ready / bare kernel until init: {found['ready_over_bare']:.2f}")
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import tarfile
@@ -29,7 +30,7 @@ KERNEL_TROUBLE = re.compile(
 """Lines of a guest's console that must not be there (as blktests takes dmesg, check script)."""
 
 # What the RAID-6 benchmark finds is used by RAID-6 alone, and it takes 0.85 s of a boot of 1 s.
-_KERNEL_OPTIONS = ("initcall_blacklist=raid6_select_algo", "con=null", "con0=null,fd:1", "rw")
+KERNEL_OPTIONS = ("initcall_blacklist=raid6_select_algo",)
 
 _START = """\
 ip=/bin/busybox\\ ip
@@ -72,12 +73,30 @@ class GuestSpace:
         return cls(image, root)
 
 
+def kernel_argv(space: GuestSpace, name: str, memory_mib: int, options: list[str]) -> list[str]:
+    """The command that starts a kernel in `space`; no other that runs may have its `name`."""
+    return [
+        "env", "-i", "HOME=/root", "TMPDIR=/work", "PATH=/usr/sbin:/usr/bin",
+        "chroot", str(space.root), "/usr/bin/linux.uml",
+        f"mem={memory_mib}M", f"umid={name}", "root=/dev/ubda", "init=/lab-init", *options,
+    ]  # fmt: skip
+
+
+def _mac(interface: str) -> str:
+    """A locally administered address that stays the same when the host boots again, as a card's.
+
+    With a random one the neighbours would send to the old address for a second.
+    """
+    digest = hashlib.sha256(interface.encode()).digest()
+    return ":".join(f"{byte:02x}" for byte in (0x02, *digest[:5]))
+
+
 class KernelHost(Host):
     """A host with its own kernel: power it on, run commands by `runner`, cut its power.
 
     `addresses` (with prefix length) are for its one data interface, `programs` are files put in
     /run/lab. Its kernel reads and writes frames on the veth that Mininet made, which therefore has
-    no address of its own; the management interface is a tap in the same namespace.
+    no address of its own; the management interface is another veth, within that namespace.
     """
 
     def __init__(self, name: str, inNamespace: bool = True, **params: object) -> None:
@@ -111,9 +130,16 @@ class KernelHost(Host):
         self._programs, self._disks = programs or {}, disks or []
         self._memory_mib = memory_mib
         self._outside = LocalRunner(self.name, self.pid)
-        batch = ["tuntap add mgmt mode tap", f"addr add {_OUTSIDE}/{_PREFIX} dev mgmt",
-                 "link set mgmt up", "link set lo up"]  # fmt: skip
-        batch += [f"link set {interface} up promisc on" for interface in addresses]
+        # A veth, whose carrier is up from the start: that of a tap comes with the guest, and the
+        # kernel tells of it up to a second later (net/core/link_watch.c). And a neighbour that is
+        # known, for an unanswered question is repeated after a second only.
+        batch = [
+            "link add mgmt type veth peer name outside",
+            f"addr add {_OUTSIDE}/{_PREFIX} dev outside",
+            *(f"link set {interface} up" for interface in ("lo", "outside")),
+            *(f"link set {interface} up promisc on" for interface in ("mgmt", *addresses)),
+            f"neigh add {_INSIDE} lladdr {_mac(self.name + '-mgmt')} dev outside nud permanent",
+        ]
         self._outside.run(["ip", "-batch", "-"], stdin="\n".join(batch))
 
     @property
@@ -138,18 +164,13 @@ class KernelHost(Host):
             "ubd1r=/work/" + seed.name,
         ]
         devices += [f"ubd{2 + i}={path}" for i, path in enumerate(self._disks)]
+        interfaces = [*((name, name) for name in self._addresses), ("mgmt", f"{self.name}-mgmt")]
         devices += [
-            f"vec{i}:transport=raw,ifname={interface},depth=128,gro=1"
-            for i, interface in enumerate([*self._addresses])
+            f"vec{i}:transport=raw,ifname={interface},depth=128,gro=1,mac={_mac(mac)}"
+            for i, (interface, mac) in enumerate(interfaces)
         ]
-        devices.append(f"vec{len(self._addresses)}:transport=tap,ifname=mgmt,depth=128,gro=1")
-        # The umid may not be one that lives; HOME and TMPDIR are where the kernel keeps its files.
-        argv = [
-            "env", "-i", "HOME=/root", "TMPDIR=/work", "PATH=/usr/sbin:/usr/bin",
-            "chroot", str(self._space.root), "/usr/bin/linux.uml",
-            f"mem={self._memory_mib}M", f"umid={self.name}-{self._boots}", "root=/dev/ubda",
-            "init=/lab-init", *_KERNEL_OPTIONS, *devices,
-        ]  # fmt: skip
+        options = ["rw", "con=null", "con0=null,fd:1", *KERNEL_OPTIONS, *devices]
+        argv = kernel_argv(self._space, f"{self.name}-{self._boots}", self._memory_mib, options)
         self._process = self._outside.start(argv, log=self._console_log, on_line=self._console)
 
     def _console(self, line: str) -> None:

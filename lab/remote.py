@@ -168,7 +168,7 @@ class SshRunner:
         while time.monotonic() < deadline:
             try:
                 # Short, for a SYN that the guest was too young to answer is sent again after 1 s.
-                sock = socket.create_connection((address, 22), timeout=0.1)
+                sock = socket.create_connection((address, 22), timeout=0.03)
             except OSError as refused:
                 refusal = str(refused)
                 time.sleep(0.01)

@@ -193,5 +193,5 @@ class Pump:
             self._timer = self._loop.call_later(self.stream.pause, self.resume)
         else:
             self.read(True)
-            if self.stream.orders and self.stream.between and self.stream.session.full_feature:
+            if self.stream.orders and self.stream.between:
                 self._loop.call_soon(self.poke)

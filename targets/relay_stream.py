@@ -76,7 +76,7 @@ class Stream:
                 if self._cut:
                     self.then = self._cut
                     break
-            if self.orders and self.session.full_feature:
+            if self.orders:
                 self._piece(view, start, position)
                 start = position
                 while self.orders:

@@ -304,20 +304,17 @@ class Service:
 
     def _upkeep(self) -> None:
         """When all addresses are in place: rules and routes that may be missing."""
+        lines: list[str] = []
         if self.rules_wanted:
             self.rules_wanted = False
-            self.hands.act(rule_lines(self.config, 4))
+            lines += rule_lines(self.config, 4)
             add_rules6(rule_lines(self.config, 6))
-            return
         names, self.routes_wanted = self.routes_wanted, set()
         live = self.watch.links()
-        self.hands.act(
-            [
-                route_line(self.config.places[address], self._interface(owner))
-                for address, owners in self.watch.owners().items()
-                for owner in owners
-                if owner in names and live.get(owner)
-            ]
-        )
+        for address, owners in self.watch.owners().items():
+            for owner in owners & names:
+                if live.get(owner):
+                    lines.append(route_line(self.config.places[address], self._interface(owner)))
+        self.hands.act(lines)
         if not self.hands.busy:
             self.story.settled(self.memory, self.watch.owners())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import subprocess
 from collections.abc import Iterator
@@ -93,11 +94,28 @@ def get(net: Net, portal: str, to: Path, digest: str = "none") -> bytes:
     return to.read_bytes()
 
 
-def start_bench(net: Net, portal: str, count: int = 6000) -> subprocess.Popen:
-    """Writes of 64 KiB, 16 at a time, that go on while the test acts."""
-    argv = ["mnexec", "-a", str(net.hosts_pid), "qemu-img", "bench", "-c", str(count), "-d", "16"]
-    argv += ["-s", "65536", "-w", "-n", "-t", "none", "--image-opts", image(portal)]
-    return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+@contextlib.contextmanager
+def qemu_img(net: Net, *argv: str) -> Iterator[subprocess.Popen]:
+    """A qemu-img of a host that goes on while the test acts, and must succeed in the end."""
+    process = subprocess.Popen(
+        ["mnexec", "-a", str(net.hosts_pid), "qemu-img", *argv],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        yield process
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 0, output
+    finally:
+        process.kill()
+        process.wait()
+
+
+def writes(portal: str) -> list[str]:
+    """`qemu-img bench` for about two seconds: writes of 64 KiB, 16 at a time."""
+    argv = ["bench", "-c", "6000", "-d", "16", "-s", "65536", "-w", "-n", "-t", "none"]
+    return [*argv, "--image-opts", image(portal)]
 
 
 @pytest.mark.parametrize("digest", ["None", "CRC32C"])
@@ -121,23 +139,19 @@ def test_what_is_written_through_the_relay_is_what_is_read(
 
 
 def test_messages_under_load_leave_the_data_alone(net, disk, relay, blob):
-    """libiscsi takes no notice of a vendor's event (255): one connection, renumbered throughout."""
+    """libiscsi takes no notice of event 0 (SCSI): one connection, renumbered throughout."""
     engine, path = disk
     engine.set_parameter(IQN, "HeaderDigest", "CRC32C")
     path.write_bytes(bytes(SIZE))
     try:
-        order = {"command": "delay", "opcode": "r2t", "count": 30, "seconds": 0.01}
-        relay.command(**order)
-        argv = ["mnexec", "-a", str(net.hosts_pid), "qemu-img", "convert", "-n", "-t", "none"]
-        argv += ["-f", "raw", "--target-image-opts", str(blob), image(P2, "crc32c")]
-        convert = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        for count in (1, 10, 20):
-            relay.wait("rule-delay", count)
-            assert relay.command("async", event=255)["connections"] == [1]
-        output, _ = convert.communicate(timeout=60)
+        relay.command("delay", opcode="r2t", count=30, seconds=0.01)
+        argv = ["convert", "-n", "-t", "none", "-f", "raw", "--target-image-opts"]
+        with qemu_img(net, *argv, str(blob), image(P2, "crc32c")):
+            for count in (1, 10, 20):
+                relay.wait("rule-delay", count)
+                assert relay.command("async", event=0)["connections"] == [1]
     finally:
         engine.set_parameter(IQN, "HeaderDigest", "None")
-    assert convert.returncode == 0, output
     assert path.read_bytes() == blob.read_bytes()
     assert len(relay.found("async-sent")) == 3
     assert len(relay.found("accepted")) == 1
@@ -178,27 +192,30 @@ def test_a_redirect_that_leads_nowhere_fails_the_login(net, disk, relay, tmp_pat
 
 def test_libiscsi_logs_out_and_comes_back_when_it_is_asked_to(net, disk, relay):
     """Async Message event 1: Logout (reason 0), then at once a new login, with another ISID."""
-    bench = start_bench(net, P2)
-    relay.wait("full-feature")
-    relay.command("answer-login", target_address=f"{P1},1", select={"port": "p2"})
-    assert relay.command("async", event=1, parameter3=3)["connections"] == [1]
-    output, _ = bench.communicate(timeout=60)
-    assert bench.returncode == 0, output
-    for e in relay.events:
-        print(e)
+    with qemu_img(net, *writes(P2)):
+        relay.wait("full-feature")
+        relay.command("answer-login", target_address=f"{P1},1", select={"port": "p2"})
+        assert relay.command("async", event=1, parameter3=3)["connections"] == [1]
     story = [(e["what"], e["connection"]) for e in relay.events if "connection" in e]
     assert story.index(("async-sent", 1)) < story.index(("logout", 1)) < story.index(("login", 2))
     assert [e["where"] for e in relay.found("full-feature")] == ["p2", "p1"]
+    assert [e["reason"] for e in relay.found("dropped")] == ["login-answered"]
+
+
+@pytest.mark.parametrize("event", [4, 255])
+def test_libiscsi_cuts_the_connection_at_events_it_does_not_know(net, disk, relay, event):
+    with qemu_img(net, *writes(P2)):
+        relay.wait("full-feature")
+        relay.command("async", event=event)
+    assert len(relay.found("full-feature")) == 2
     assert not relay.found("dropped")
 
 
 @pytest.mark.parametrize("event", [2, 3])
 def test_libiscsi_comes_back_after_an_announced_drop(net, disk, relay, event):
-    bench = start_bench(net, P2)
-    relay.wait("full-feature")
-    relay.command("async", event=event, parameter2=1, parameter3=3)
-    output, _ = bench.communicate(timeout=60)
-    assert bench.returncode == 0, output
+    with qemu_img(net, *writes(P2)):
+        relay.wait("full-feature")
+        relay.command("async", event=event, parameter2=1, parameter3=3)
     assert relay.found("dropped")[0]["reason"] == "drop-announced"
     assert len(relay.found("full-feature")) == 2
 

@@ -180,6 +180,21 @@ async def test_messages_are_put_in_and_numbers_agree_on_both_sides(digests, star
         assert it.found("async-sent")[0]["stat_sn"] == start & 0xFFFFFFFF
 
 
+@pytest.mark.parametrize(
+    ("op", "flags", "tag", "more"),
+    [(Op.R2T, 0x80, 1, 0), (Op.NOP_IN, 0x80, NO_TAG, 0), (Op.DATA_IN, 0x80, 1, 0),
+     (Op.NOP_IN, 0x80, 1, 1), (Op.DATA_IN, 0x81, 1, 1), (Op.SCSI_RESPONSE, 0x80, 1, 1)],
+)  # fmt: skip
+@in_a_loop
+async def test_a_message_takes_the_number_after_the_last_that_was_taken(op, flags, tag, more):
+    async with rig() as it:
+        host, target = await it.pair()
+        await target.send(from_target(op, 11, flags=flags, tag=tag))
+        await host.read()
+        it.command("async", event=4)
+        assert (await host.read()).u32(24) == 11 + more
+
+
 @in_a_loop
 async def test_only_the_status_snack_names_status_numbers():
     async with rig() as it:
