@@ -210,6 +210,10 @@ class Lab(AbstractContextManager["Lab"]):
         topo = self.setup.topo
         for name in topo.initiators:
             topo.setNodeInfo(name, {**topo.nodeInfo(name), "cls": KernelHost})
+        # One interface more in the switch's namespace, so that no veth has the number of its peer in
+        # another: the kernel then takes it for a device without one, and tells of its carrier up
+        # to a second later (linkwatch_urgent_event, net/core/link_watch.c).
+        self.switch.run(["ip", "link", "add", "first", "type", "bridge"])
         net = Mininet(topo=topo, switch=LinuxBridge, controller=None, waitConnected=False)
         self._undo.callback(net.stop)
         net.start()

@@ -12,10 +12,11 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lab.controller.config import Config, Place
+from lab.controller.model import FOREIGN, Action, AddAddress, RemoveAddress
 
 DIE_AT = "LAB_CONTROLLER_DIE_AT"
 """Environment variable for tests: SIGKILL this process when it has written that many lines."""
@@ -115,6 +116,27 @@ def add_lines(place: Place, interface: str) -> list[str]:
 def route_line(place: Place, interface: str) -> str:
     """Send what comes from an address through `interface`."""
     return f"route replace {place.subnet} dev {interface} table {place.table}"
+
+
+def action_lines(
+    config: Config, actions: Sequence[Action], prefix: Callable[[str, str], int | None]
+) -> tuple[list[str], dict[str, frozenset[str]]]:
+    """The lines that execute `actions`, in their order, and who has each address afterwards.
+
+    `prefix` tells the prefix length that the kernel has for an address at an owner.
+    """
+    lines: list[str] = []
+    owners: dict[str, frozenset[str]] = {}
+    for action in actions:
+        if isinstance(action, RemoveAddress):
+            interface = config.interfaces.get(action.port) or action.port.removeprefix(FOREIGN)
+            length = prefix(action.address, action.port)
+            lines.append(remove_line(config.places[action.address], interface, length))
+            owners.setdefault(action.address, frozenset())
+        elif isinstance(action, AddAddress):
+            lines += add_lines(config.places[action.address], config.interfaces[action.port])
+            owners[action.address] = frozenset([action.port])
+    return lines, owners
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ State = Literal["up", "suspect", "down", "holding-off"]
 has and gets nothing new); `down` (no carrier, or silent for certain); `holding-off` (back, but not
 yet for the hold time)."""
 Verdict = Literal["ok", "suspect", "silent"]
+FOREIGN = "interface "
+"""Before the name of an owner of an address that is an interface, but no port of ours."""
 Cause = Literal["start", "carrier", "probe", "hold", "order", "repair"]
 
 

@@ -18,9 +18,8 @@ from typing import Any
 from lab.controller.addresses import (
     Failure,
     Hands,
-    add_lines,
+    action_lines,
     add_rules6,
-    remove_line,
     route_line,
     rule_lines,
 )
@@ -28,11 +27,9 @@ from lab.controller.announce import Announcer
 from lab.controller.config import Config
 from lab.controller.model import (
     Action,
-    AddAddress,
     Memory,
     Observed,
     Redirect,
-    RemoveAddress,
     Verdict,
 )
 from lab.controller.netlink import Connections
@@ -70,6 +67,7 @@ class Service:
         self.rules_wanted = True
         self.dirty = True
         self.noticed: float | None = None
+        self.expected: dict[str, frozenset[str]] = {}
         self.refused = 0
         self.not_before = 0.0
         now = time.monotonic()
@@ -158,8 +156,13 @@ class Service:
         failures = self.hands.answers()
         if self.hands.busy:
             return
-        # The events of what ip has done are there before its answer is.
+        # The events of what ip has done are there before its answer is, except that IPv6 tells of
+        # a new address from a work queue: where it is not as it should be, ask.
         self._seen(self.watch.update())
+        owners = self.watch.owners()
+        if any(owners[address] != wanted for address, wanted in self.expected.items()):
+            self._seen(self.watch.resync())
+        self.expected = {}
         self.dirty = True
         self._refusals([f for f in failures if not f.line.startswith("rule add")])
 
@@ -267,7 +270,7 @@ class Service:
         before = self.memory
         self.memory, actions = plan(self.orders.desired, observed, before)
         self._steer(actions)
-        lines = self._lines(actions)
+        lines, self.expected = action_lines(self.config, actions, self.watch.prefix)
         self.hands.act(lines)
         self.story.tell(self.noticed, before, self.memory, actions)
         self.noticed = None
@@ -286,22 +289,6 @@ class Service:
                     choices.pop(action.initiator, None)  # so that it is tried again
                     self.memory = replace(self.memory, choices=choices)
 
-    def _lines(self, actions: list[Action]) -> list[str]:
-        lines: list[str] = []
-        for action in actions:
-            if isinstance(action, RemoveAddress):
-                place = self.config.places[action.address]
-                interface = self._interface(action.port)
-                prefix = self.watch.prefix(action.address, action.port)
-                lines.append(remove_line(place, interface, prefix))
-            elif isinstance(action, AddAddress):
-                place = self.config.places[action.address]
-                lines += add_lines(place, self._interface(action.port))
-        return lines
-
-    def _interface(self, owner: str) -> str:
-        return self.config.interfaces.get(owner) or owner.removeprefix("interface ")
-
     def _upkeep(self) -> None:
         """When all addresses are in place: rules and routes that may be missing."""
         lines: list[str] = []
@@ -314,7 +301,8 @@ class Service:
         for address, owners in self.watch.owners().items():
             for owner in owners & names:
                 if live.get(owner):
-                    lines.append(route_line(self.config.places[address], self._interface(owner)))
+                    interface = self.config.interfaces[owner]
+                    lines.append(route_line(self.config.places[address], interface))
         self.hands.act(lines)
         if not self.hands.busy:
             self.story.settled(self.memory, self.watch.owners())

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from lab.controller import netlink
 from lab.controller.config import Config
+from lab.controller.model import FOREIGN
 from lab.controller.netlink import Link, Message, OnLink
 
 
@@ -59,10 +60,12 @@ class Watch:
     def resync(self) -> Changes:
         """Forget everything and ask the kernel."""
         before = self.links(), self.owners()
+        up = {link.name for link in self._links.values() if link.up}
         found = netlink.dump()
         self._links = {}
         self._owners = {address: {} for address in self._ours}
         changes = self._apply(found)
+        changes.up -= {port for interface, port in self._ports.items() if interface in up}
         changes.links = {n for n, live in self.links().items() if live != before[0].get(n)}
         changes.gained = [
             (address, owner)
@@ -109,7 +112,7 @@ class Watch:
     def _owner(self, index: int) -> str:
         link = self._links.get(index)
         name = link.name if link else f"#{index}"
-        return self._ports.get(name) or f"interface {name}"
+        return self._ports.get(name) or FOREIGN + name
 
     def links(self) -> dict[str, bool]:
         """Which ports are administratively up and have carrier."""

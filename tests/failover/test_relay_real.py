@@ -248,3 +248,18 @@ def test_a_relay_that_cannot_start_says_why(net, tmp_path):
     config = {"ports": [{"name": "p1", "listen": ["10.0.0.11"], "backend": "127.0.0.1:1"}]}
     with pytest.raises(LabError, match="'10.0.0.11' is not address:port"):
         RelayProcess(net.array, config, tmp_path)
+
+
+def test_a_relay_listens_at_an_address_that_comes_later_and_moves(net, disk, tmp_path, blob):
+    late = "10.0.0.77"
+    disk[1].write_bytes(blob.read_bytes())
+    port = {"name": "p3", "listen": [f"{late}:3260"], "backend": disk[0].local_portal}
+    relay = RelayProcess(net.array, {"ports": [port]}, tmp_path)
+    try:
+        for _ in range(2):
+            net.array.run(["ip", "addr", "add", f"{late}/24", "dev", "a1-p1"])
+            assert get(net, f"{late}:3260", tmp_path / "back") == blob.read_bytes()
+            net.array.run(["ip", "addr", "del", f"{late}/24", "dev", "a1-p1"])
+    finally:
+        relay.stop()
+    assert len(relay.found("full-feature")) == 2

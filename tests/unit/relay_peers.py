@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import inspect
 import struct
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
 from targets.pdu import BHS, NO_TAG, Op, Pdu, decode, decode_keys, encode_keys, size_of
 from targets.relay import Config, Relay
 
 SECONDS = 5.0
+BOTH = pytest.mark.parametrize("digests", ["None", "CRC32C"])
 
 
 @dataclass
@@ -129,7 +134,6 @@ class Rig:
         await peer.login(name, offer=self.digests, **how)
         async with asyncio.timeout(SECONDS):
             target = await self.arrived.get()
-        # One exchange later the relay has seen the answer from both sides.
         return peer, target
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -157,9 +161,12 @@ class Rig:
 
 @contextlib.asynccontextmanager
 async def rig(
-    *commands: dict[str, Any], listen: str = "127.0.0.1:0", **more: Any
+    *commands: dict[str, Any],
+    listen: str = "127.0.0.1:0",
+    source: str | None = None,
+    **more: Any,
 ) -> AsyncIterator[Rig]:
-    """A relay with `commands` from the start and `limits`, and no errors of its own at the end."""
+    """A relay with `commands` from the start; `more` are limits. It must end without an error."""
     events: list[dict[str, Any]] = []
     made: Rig
 
@@ -167,7 +174,7 @@ async def rig(
         await made.serve(reader, writer)
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = {"name": "p2", "listen": [listen]}
+    port: dict[str, Any] = {"name": "p2", "listen": [listen], "source": source}
     port["backend"] = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     config = Config.read({"ports": [port], "commands": commands, "limits": more})
     relay = Relay(config, events.append)
@@ -181,3 +188,28 @@ async def rig(
         for peer in made.peers:
             peer.writer.close()
     assert not made.found("internal-error")
+
+
+def in_a_loop(test):
+    """Run an async test within a time limit."""
+
+    @functools.wraps(test)
+    def run(*args, **kwargs):
+        async def limited():
+            async with asyncio.timeout(20):
+                await test(*args, **kwargs)
+
+        asyncio.run(limited())
+
+    run.__signature__ = inspect.signature(test)
+    return run
+
+
+def same(got: Pdu, sent: Pdu, **changed: int) -> None:
+    """Assert that `got` is `sent` but for the numbers at the named offsets (`at24=…`)."""
+    bhs = bytearray(sent.encode()[:48])
+    for name, value in changed.items():
+        at = int(name.removeprefix("at"))
+        bhs[at : at + 4] = (value & 0xFFFFFFFF).to_bytes(4, "big")
+    assert got.bhs.hex() == bhs.hex()
+    assert (got.data, got.ahs) == (sent.data, sent.ahs)

@@ -82,6 +82,7 @@ def test_carrier_loss_moves_addresses_and_they_return(net_of, control, version):
     controller.until("settled")
     assert net.where() == at_home(net)
     assert net.reachable(net.vip)
+    assert not [e for e in controller.events if e["what"] in ("refused", "repaired")]
 
 
 def test_the_host_hears_the_announcement_within_the_lock_time(net_of, control):
