@@ -6,7 +6,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,8 @@ class Scenario:
     policy: Policy = field(default_factory=Policy)
     full_capture: bool = False
     listed: bool = True
+    asked_as: str = ""
+    """What the command line calls it: its name, or the FILE.py:name that it was found in."""
 
     @property
     def title(self) -> str:
@@ -102,6 +104,10 @@ def find(name: str) -> Scenario:
 
     Raises BadInput, with what there is, for any other name.
     """
+    return replace(_find(name), asked_as=name)
+
+
+def _find(name: str) -> Scenario:
     known = catalogue()
     if name in known:
         return known[name]

@@ -240,16 +240,14 @@ def test_orders(net_of, control):
 def test_sessions_are_counted(net_of, control):
     net = net_of()
     controller = control(net)
-    code = (
-        "import socket;s=socket.create_server(('{0}',3260));print(flush=True);c=s.accept();input()"
-    )
+    code = "import socket;s=socket.create_server(('{0}',3260));print(flush=True);c=s.accept();import sys;sys.stdin.read()"
     server = subprocess.Popen(
         [*net.array.argv(), sys.executable, "-c", code.format(net.data["p3"])],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
     server.stdout.readline()
-    code = f"import socket;s=socket.create_connection(('{net.data['p3']}',3260));input()"
+    code = f"import socket;s=socket.create_connection(('{net.data['p3']}',3260));import sys;sys.stdin.read()"
     client = subprocess.Popen(
         [*net.switch.argv(), sys.executable, "-c", code], stdin=subprocess.PIPE
     )
