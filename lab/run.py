@@ -85,7 +85,8 @@ def plan(
     disks = sum(lun.size_mib for lun in topo.storage.luns) << 20
     image = release.ensure(release_name, say)
     folder = make_folder(out, disks + _SPARE_BYTES)
-    command = f"lab run {scenario.asked_as or scenario.name} --topology {name} --release {release_name} --seed {seed}"
+    asked = scenario.asked_as or scenario.name
+    command = f"lab run {asked} --topology {name} --release {release_name} --seed {seed}"
     return Plan(scenario, topo, name, image, folder, seed, command)
 
 
