@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from lab.errors import CommandFailed, Missing
+from lab.errors import CommandFailed, LabError, Missing
 from lab.waiting import wait_for
 
 OnLine = Callable[[str], None]
@@ -97,15 +97,20 @@ class LocalProcess:
         env: Mapping[str, str] | None = None,
     ) -> None:
         self.host, self.argv = host, list(argv)
-        with log.open("ab") as out:
-            self.popen = subprocess.Popen(
-                self.argv,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE if on_line else out,
-                stderr=out,
-                env={**os.environ, **(env or {})},
-                start_new_session=True,
-            )
+        self._unread: Exception | None = None
+        self._gone = False
+        try:
+            with log.open("ab") as out:
+                self.popen = subprocess.Popen(
+                    self.argv,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE if on_line else out,
+                    stderr=out,
+                    env={**os.environ, **(env or {})},
+                    start_new_session=True,
+                )
+        except OSError as refused:
+            raise _not_started(host, refused) from None
         self._reader: threading.Thread | None = None
         if on_line:
             self._reader = threading.Thread(target=self._read, args=(on_line,), daemon=True)
@@ -119,7 +124,11 @@ class LocalProcess:
     def _read(self, on_line: OnLine) -> None:
         assert self.popen.stdout
         for line in self.popen.stdout:
-            on_line(line.decode(errors="replace").rstrip("\n"))
+            try:
+                on_line(line.decode(errors="replace").rstrip("\n"))
+            except Exception as broken:
+                # Read on, or the process would hang at a full pipe; wait() tells.
+                self._unread = self._unread or broken
 
     def poll(self) -> int | None:
         """See Process."""
@@ -133,13 +142,24 @@ class LocalProcess:
             raise CommandFailed(self.host, self.argv, None, "") from None
         if self._reader:
             self._reader.join(1.0)
+        if self._unread:
+            broken, self._unread = self._unread, None
+            told = f"{type(broken).__name__}: {broken}"
+            raise LabError(f"{self.host}: output of {self._name} was lost: {told}") from broken
         return status
+
+    @property
+    def _name(self) -> str:
+        return f"`{' '.join(self.argv)}`"
 
     def send(self, line: str) -> None:
         """See Process."""
         assert self.popen.stdin
-        self.popen.stdin.write(line.encode() + b"\n")
-        self.popen.stdin.flush()
+        try:
+            self.popen.stdin.write(line.encode() + b"\n")
+            self.popen.stdin.flush()
+        except (BrokenPipeError, ValueError):
+            raise LabError(f"{self.host}: {self._name} has ended; not told {line!r}") from None
 
     def close_input(self) -> None:
         """See Process."""
@@ -148,19 +168,39 @@ class LocalProcess:
                 self.popen.stdin.close()
 
     def kill(self) -> None:
-        """See Process. Ends its whole session, which is ours: a kernel program has helpers."""
+        """See Process. Ends its process group, which is ours: a kernel program has helpers."""
+        if self._gone:
+            return  # its number may be another's by now
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        self.wait(10.0)
-        wait_for(f"the end of {self.argv[0]}", self._group_is_gone, seconds=10.0, every=0.002)
-        self.close_input()
+        try:
+            self.wait(10.0)
+        finally:
+            wait_for(f"the end of {self._name}", self._group_is_gone, seconds=10.0, every=0.002)
+            self._gone = True
+            self.close_input()
 
     def _group_is_gone(self) -> bool:
         try:
             os.killpg(self.pid, 0)
         except ProcessLookupError:
             return True
+        # Dead helpers that nobody has reaped yet count as gone; outside the sandbox it takes time.
+        return not any(_lives_in(self.pid, stat) for stat in Path("/proc").glob("[0-9]*/stat"))
+
+
+def _lives_in(group: int, stat: Path) -> bool:
+    try:
+        state, _, of = stat.read_text(errors="replace").rpartition(")")[2].split()[:3]
+    except (OSError, ValueError):
         return False
+    return int(of) == group and state != "Z"
+
+
+def _not_started(host: str, refused: OSError) -> LabError:
+    if isinstance(refused, FileNotFoundError) and "/" not in str(refused.filename):
+        return Missing(f"{host}: {refused.filename} is not on PATH; see `lab doctor`")
+    return LabError(f"{host}: {refused.filename}: {refused.strerror}")
 
 
 class LocalRunner:
@@ -180,24 +220,30 @@ class LocalRunner:
     ) -> Result:
         """See Runner."""
         try:
-            done = subprocess.run(
+            started = subprocess.Popen(
                 [*self._prefix, *argv],
-                input=stdin if stdin is not None else "",
-                capture_output=True,
-                timeout=seconds,
-                text=True,
-                errors="replace",
-                check=False,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
             )
-        except FileNotFoundError:
-            raise Missing(f"{self.host}: {argv[0]} is not on PATH; see `lab doctor`") from None
-        except subprocess.TimeoutExpired as slow:
-            seen = slow.stdout or b""
-            text = seen.decode(errors="replace") if isinstance(seen, bytes) else seen
-            raise CommandFailed(self.host, argv, None, text) from None
-        if check and done.returncode:
-            raise CommandFailed(self.host, argv, done.returncode, done.stdout + done.stderr)
-        return Result(done.returncode, done.stdout)
+        except OSError as refused:
+            raise _not_started(self.host, refused) from None
+        with started:
+            try:
+                out, errors = started.communicate((stdin or "").encode(), timeout=seconds)
+            except subprocess.TimeoutExpired as slow:
+                text = (slow.stdout or b"").decode(errors="replace")
+                text += (slow.stderr or b"").decode(errors="replace")
+                raise CommandFailed(self.host, argv, None, text) from None
+            finally:
+                if started.returncode is None:
+                    os.killpg(started.pid, signal.SIGKILL)  # with whatever it started itself
+        output = out.decode(errors="replace")
+        if check and started.returncode:
+            shown = output + errors.decode(errors="replace")
+            raise CommandFailed(self.host, argv, started.returncode, shown)
+        return Result(started.returncode, output)
 
     def start(
         self,

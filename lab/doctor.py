@@ -7,7 +7,6 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
-from pathlib import Path
 
 from lab import release, sandbox
 from lab.errors import Missing
@@ -15,9 +14,11 @@ from lab.errors import Missing
 PROGRAMS = {
     "mnexec": "mininet", "brctl": "bridge-utils", "ifconfig": "net-tools", "ip": "iproute2",
     "tgtd": "tgt", "tgtadm": "tgt", "dumpcap": "wireshark-common", "tshark": "tshark",
-    "mergecap": "wireshark-common", "mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs",
+    "mergecap": "wireshark-common",
 }  # fmt: skip
 """Programs that labs start, and the Debian package of each."""
+IMAGE_PROGRAMS = {"mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs"}
+"""Programs that build images: not needed where the image is there."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ def _sandbox() -> Finding:
     done = subprocess.run(
         [sys.executable, "-c", probe], capture_output=True, text=True, check=False
     )
-    return Finding("private namespaces", done.returncode == 0, sandbox.HOW_TO_ALLOW)
+    reason = done.stderr.strip().removeprefix("lab: ") or sandbox.HOW_TO_ALLOW
+    return Finding("private namespaces", done.returncode == 0, reason)
 
 
 def require_for_runs() -> None:
@@ -63,11 +65,11 @@ def _programs() -> list[Finding]:
 
 def examine() -> list[Finding]:
     """All that labs need, in the order in which to get it."""
-    tun = Path("/dev/net/tun").exists()
+    builders = [_program(name, package) for name, package in IMAGE_PROGRAMS.items()]
     image = release.find(release.DEFAULT_RELEASE)
     return [
         *_programs(),
-        Finding("/dev/net/tun", tun, "sudo modprobe tun, or give the container that device"),
+        *builders,
         _sandbox(),
         Finding(
             f"image of {release.DEFAULT_RELEASE}",

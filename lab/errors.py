@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+_MOST_SHOWN = 2000
+"""Characters of what was seen, from its end, that a message holds."""
+
 
 class LabError(Exception):
     """Something went wrong while the lab ran, so there is no verdict; exit code 4."""
@@ -29,8 +32,8 @@ class CommandFailed(LabError):
     def __init__(self, host: str, argv: Sequence[str], status: int | None, output: str) -> None:
         self.host, self.argv, self.status, self.output = host, list(argv), status, output
         ended = "did not end in time" if status is None else f"ended with status {status}"
-        shown = " ".join(argv)
-        super().__init__(f"{host}: `{shown}` {ended}: {output.strip()[-2000:] or '(no output)'}")
+        shown, told = " ".join(argv), output.strip()[-_MOST_SHOWN:]
+        super().__init__(f"{host}: `{shown}` {ended}: {told or '(no output)'}")
 
 
 class WaitTimeout(LabError):
@@ -38,4 +41,7 @@ class WaitTimeout(LabError):
 
     def __init__(self, what: str, seconds: float, last: object) -> None:
         self.what, self.seconds, self.last = what, seconds, last
-        super().__init__(f"waited {seconds:g} s for {what}; last seen: {last}")
+        shown = str(last)
+        if len(shown) > _MOST_SHOWN:
+            shown = "… " + shown[-_MOST_SHOWN:]
+        super().__init__(f"waited {seconds:g} s for {what}; last seen: {shown}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -34,7 +35,8 @@ def cable_pulled(lab: Lab, name: str) -> Iterator[None]:
 def second_owner(lab: Lab, address: str, port: str) -> Iterator[None]:
     """Give `address` to `port` as well, behind the controller's back: a split brain."""
     interface = next(p.interface for p in lab.array.spec.ports if p.name == port)
-    command = ["ip", "address", "add", f"{address}/32", "dev", interface]
+    whole = str(ipaddress.ip_interface(address))  # /32 or /128
+    command = ["ip", "address", "add", whole, "dev", interface]
     lab.timeline.add(port, "fault", name="second-owner", phase="begin")
     lab.array.runner.run(command)
     try:
@@ -53,5 +55,7 @@ def block_overwritten(lab: Lab, block: int) -> Iterator[None]:
     with disk.open("r+b") as file:
         file.seek(block * 4096)
         file.write(b"\xff" * 4096)
-    yield
-    lab.timeline.add(lab.array.spec.name, "fault", name="block-overwritten", phase="end")
+    try:
+        yield
+    finally:
+        lab.timeline.add(lab.array.spec.name, "fault", name="block-overwritten", phase="end")

@@ -16,12 +16,14 @@ from mininet.node import Host
 from lab import sandbox
 from lab.commands import LocalProcess, LocalRunner
 from lab.errors import LabError, WaitTimeout
+from lab.mconsole import mconsole
 from lab.release import Image
 from lab.remote import Keys, SshRunner
 from lab.timeline import Timeline
 
 _OUTSIDE, _INSIDE, _PREFIX = "169.254.0.1", "169.254.0.2", 30
 BOOT_SECONDS = 60.0
+_UBD_DEVICES = 16  # MAX_DEV in arch/um/drivers/ubd_kern.c; root and seed are the first two
 
 KERNEL_TROUBLE = re.compile(
     r"\bBUG\b|WARNING:|\bOops\b|Kernel panic|Call Trace|hung_task|blocked for more than"
@@ -82,7 +84,7 @@ def kernel_argv(space: GuestSpace, name: str, memory_mib: int, options: list[str
     ]  # fmt: skip
 
 
-def _mac(interface: str) -> str:
+def mac_of(interface: str) -> str:
     """A locally administered address that stays the same when the host boots again, as a card's.
 
     With a random one the neighbours would send to the old address for a second.
@@ -122,12 +124,14 @@ class KernelHost(Host):
 
         `addresses` maps each interface of the namespace to the addresses (with prefix length) that
         the guest has on it, `start` is shell text run at boot before SSH answers, `programs` are
-        files for /run/lab, and `disks` are paths below the chroot that become /dev/ubdc and so on.
+        files for /run/lab (a name may have folders), and `disks` are paths below the chroot that
+        become /dev/ubdc and so on.
         """
         self._space, self._keys, self._timeline = space, keys, timeline
         self._console_log = logs / f"{self.name}-console.log"
         self._addresses, self._start = addresses, start
-        self._programs, self._disks = programs or {}, disks or []
+        self._programs = programs or {}
+        self._disks = dict(enumerate(disks or [], 2))
         self._memory_mib = memory_mib
         self._outside = LocalRunner(self.name, self.pid)
         # A veth, whose carrier is up from the start: that of a tap comes with the guest, and the
@@ -138,7 +142,7 @@ class KernelHost(Host):
             f"addr add {_OUTSIDE}/{_PREFIX} dev outside",
             *(f"link set {interface} up" for interface in ("lo", "outside")),
             *(f"link set {interface} up promisc on" for interface in ("mgmt", *addresses)),
-            f"neigh add {_INSIDE} lladdr {_mac(self.name + '-mgmt')} dev outside nud permanent",
+            f"neigh add {_INSIDE} lladdr {mac_of(self.name + '-mgmt')} dev outside nud permanent",
         ]
         self._outside.run(["ip", "-batch", "-"], stdin="\n".join(batch))
 
@@ -163,10 +167,10 @@ class KernelHost(Host):
             f"ubd0=/work/{self.name}-{self._boots}.cow,/image/root.ext4",
             "ubd1r=/work/" + seed.name,
         ]
-        devices += [f"ubd{2 + i}={path}" for i, path in enumerate(self._disks)]
+        devices += [f"ubd{i}={path}" for i, path in self._disks.items()]
         interfaces = [*((name, name) for name in self._addresses), ("mgmt", f"{self.name}-mgmt")]
         devices += [
-            f"vec{i}:transport=raw,ifname={interface},depth=128,gro=1,mac={_mac(mac)}"
+            f"vec{i}:transport=raw,ifname={interface},depth=128,gro=1,mac={mac_of(mac)}"
             for i, (interface, mac) in enumerate(interfaces)
         ]
         options = ["rw", "con=null", "con0=null,fd:1", *KERNEL_OPTIONS, *devices]
@@ -236,6 +240,27 @@ class KernelHost(Host):
             self._process.kill()
             self._timeline.add(self.name, "console", phase="end")
 
+    def plug(self, path: str) -> str:
+        """Give the running kernel the file `path` (below the chroot) as a disk, also at every later
+        boot; returns its device. LabError if it is refused, or all places are taken."""
+        free = [i for i in range(2, _UBD_DEVICES) if i not in self._disks]
+        if not free:
+            raise LabError(f"{self.name}: has {_UBD_DEVICES - 2} disks, no room for {path}")
+        name = f"ubd{chr(ord('a') + free[0])}"
+        self._tell_kernel(f"config {name}={path}")
+        self._disks[free[0]] = path
+        return f"/dev/{name}"
+
+    def unplug(self, device: str) -> None:
+        """Take a disk away again; LabError while the kernel uses it."""
+        name = device.removeprefix("/dev/")
+        self._tell_kernel(f"remove {name}")
+        del self._disks[ord(name[-1]) - ord("a")]
+
+    def _tell_kernel(self, command: str) -> None:
+        console = self._space.root / "root/.uml" / f"{self.name}-{self._boots}"
+        mconsole(self.pid, console, command)
+
     def reboot(self) -> None:
         """Cut its power, start it again, and wait until it is ready."""
         self.power_cut()
@@ -246,3 +271,13 @@ class KernelHost(Host):
 def guest_program(name: str) -> bytes:
     """A program of lab/guestfiles, as bytes for `programs` of KernelHost.prepare()."""
     return resources.files("lab").joinpath(f"guestfiles/{name}").read_bytes()
+
+
+def guest_packages(*names: str) -> dict[str, bytes]:
+    """The modules of Python packages (not of those below) for `programs`; /run/lab is their path."""
+    return {
+        f"{name.replace('.', '/')}/{module.name}": module.read_bytes()
+        for name in names
+        for module in resources.files(name).iterdir()
+        if module.name.endswith(".py")
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import struct
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -13,7 +14,7 @@ from lab.commands import Process, Runner
 from lab.errors import CommandFailed, LabError, WaitTimeout
 from lab.timeline import Timeline
 from lab.waiting import wait_for
-from targets.base import join_portal
+from targets.base import join_portal, split_portal
 
 _NOT_REACHED = {4, 5, 8, 11, 19, 24}
 """What iscsiadm ends with when the array did not let the host in, rather than something here being
@@ -26,7 +27,7 @@ class Session:
     """One iSCSI session as the host's kernel has it.
 
     Portals are "address:port": `persistent` is the one the host logged in at and returns to,
-    `current` the one it was redirected to. `connection` is the TCP connection, "local peer".
+    `current` the one it was redirected to; "" where the kernel has none. `connection` is the TCP connection, "local peer".
     `device` is the disk of the lowest LUN ("sda"), with its serial number and size.
     """
 
@@ -109,12 +110,14 @@ class OpenIscsi:
     def login(self, target: str, portal: str) -> Session:
         """See Initiator."""
         self._iscsiadm("-m", "node", "-T", target, "-p", portal, "--login", seconds=60.0)
-        return wait_for(
+        wanted = join_portal(*split_portal(portal))
+        ours = wait_for(
             f"a session of {self.name} with its disk",
-            self.sessions,
-            until=lambda found: any(s.target == target and s.device for s in found),
+            lambda: [s for s in self.sessions() if s.target == target and s.persistent == wanted],
+            until=lambda found: any(s.device for s in found),
             seconds=15.0,
-        )[0]
+        )
+        return next(s for s in ours if s.device)
 
     def logout(self, target: str) -> None:
         """See Initiator."""
@@ -124,12 +127,13 @@ class OpenIscsi:
         argv = ["iscsiadm", *arguments]
         if self._daemon and self._daemon.poll() is not None:
             raise LabError(f"{self.name}: iscsid has ended; see logs/{self.name}-iscsid.log")
+        began = time.monotonic()
         try:
             return self._runner.run(argv, seconds=seconds).output
         except CommandFailed as failed:
             if failed.status in _NOT_REACHED:
-                what = f"{self.name}: `{' '.join(argv)}`"
-                raise WaitTimeout(what, seconds, failed.output.strip()) from None
+                what, took = f"{self.name}: `{' '.join(argv)}`", round(time.monotonic() - began, 1)
+                raise WaitTimeout(what, took, failed.output.strip()) from None
             raise
 
     def sessions(self) -> list[Session]:
@@ -145,7 +149,17 @@ class OpenIscsi:
 
 
 def parse_sessions(text: str) -> list[Session]:
-    """What the guest program `sessions` printed, as Session objects, lowest number first."""
+    """What the guest program `sessions` printed, as Session objects, lowest number first.
+
+    Raises LabError with the text if it is not what that program prints.
+    """
+    try:
+        return _parse(text)
+    except (ValueError, struct.error) as wrong:
+        raise LabError(f"the list of sessions cannot be read ({wrong}): {text[:600]}") from None
+
+
+def _parse(text: str) -> list[Session]:
     disks: dict[str, list[tuple[int, str, int, str]]] = {}
     connections: dict[str, str] = {}
     rows: list[list[str]] = []
@@ -165,15 +179,23 @@ def parse_sessions(text: str) -> list[Session]:
                 connections[peer] = f"{local} {peer}"
     found = []
     for number, target, state, address, port, kept, kept_port in rows:
-        current = join_portal(address, int(port)) if address else ""
+        current, persistent = _known_portal(address, port), _known_portal(kept, kept_port)
         _, device, size, serial = min(disks.get(number, [(0, "", 0, "")]))
         found.append(
             Session(
-                int(number), target, state, current, join_portal(kept, int(kept_port)),
+                int(number), target, state, current, persistent,
                 device, serial, size, connections.get(current, ""),
             )
         )  # fmt: skip
     return sorted(found, key=lambda session: session.sid)
+
+
+def _known_portal(address: str, port: str) -> str:
+    # While a session comes up the kernel has neither ("(null)"), while it recovers no current one.
+    try:
+        return join_portal(str(ipaddress.ip_address(address.strip("[]"))), int(port))
+    except ValueError:
+        return ""
 
 
 def _portal(address: str, port: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,6 @@ class Writer:
         )
         self._argv = ["python3", "/run/lab/writer.py", f"/dev/{device}", str(blocks), str(seed)]
         self._reached: set[str] = set()
-        self._changed = threading.Condition()
         self.acknowledged = 0
 
     def start(self, seconds: float = 15.0) -> None:
@@ -47,6 +45,7 @@ class Writer:
 
     def verify(self, seconds: float = 60.0) -> None:
         """Read back what was acknowledged; what it finds is on the timeline (`verified`)."""
+        self._reached.discard("verified")
         self._process.send("verify")
         self._await("the read-back", lambda: "verified" in self._reached, seconds)
 

@@ -6,6 +6,7 @@ import time
 from types import TracebackType
 
 from rich.console import Console
+from rich.markup import escape
 from rich.status import Status
 
 
@@ -40,6 +41,7 @@ class Progress:
         """Show `what`, with the seconds since the beginning."""
         elapsed = f"{time.monotonic() - self._began:5.1f} s"
         if self._status:
-            self._status.update(f"[bold]{self._title}[/]  [dim]{elapsed}[/]  {what}")
+            text = f"[bold]{self._title}[/]  [dim]{elapsed}[/]  {escape(what)}"
+            self._status.update(text)
         elif not self._quiet:
             self._console.print(f"{self._title}  {elapsed}  {what}", markup=False)

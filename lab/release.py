@@ -9,18 +9,19 @@ when it is whole.
 from __future__ import annotations
 
 import fcntl
-import getpass
 import hashlib
 import json
 import os
+import pwd
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import IO
 
 from lab.commands import require
 from lab.errors import BadInput, LabError, Missing
@@ -113,7 +114,13 @@ def find(release: str) -> Image | None:
     if release not in RELEASES:
         raise BadInput(f"no release {release!r}; there are {', '.join(RELEASES)}")
     path = cache_root() / f"{release}-{digest()}"
-    return Image(release, path) if (path / "manifest.json").exists() else None
+    try:
+        (path / "manifest.json").stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as refused:
+        raise BadInput(f"{path}: {refused.strerror}; set LAB_CACHE to a folder of yours") from None
+    return Image(release, path)
 
 
 def ensure(release: str, say: Say) -> Image:
@@ -136,34 +143,41 @@ def build(release: str, say: Say, *, fresh: bool = False) -> Image:
     root = cache_root()
     try:
         root.mkdir(parents=True, exist_ok=True)
+        lock = (root / f".lock-{release}").open("w")
     except OSError as refused:
-        raise BadInput(f"the cache {root} cannot be made ({refused}); set LAB_CACHE") from None
-    with _lock(root, release, say):
+        raise BadInput(
+            f"the cache {root} cannot be written ({refused.strerror}); set LAB_CACHE to a folder "
+            "of yours"
+        ) from None
+    with _locked(lock, say):
         old = find(release)
         if old and not fresh:
             return old
         for stale in root.glob(f".building-{release}-*"):
             shutil.rmtree(stale, ignore_errors=True)  # ours is the lock: nobody builds in it
-        work = Path(tempfile.mkdtemp(prefix=f".building-{release}-", dir=root))
+        target = root / f"{release}-{digest()}"
+        work = old_away = root / f".building-{release}-"
         try:
+            work = Path(tempfile.mkdtemp(prefix=work.name, dir=root))
+            old_away = work.with_name(work.name + "-old")
             work.chmod(0o755)
             _unpack(mmdebstrap, release, work / "tree", say)
             say("making the file system")
             _finish(work, release, mke2fs)
-            target = root / f"{release}-{digest()}"
             if target.exists():
-                shutil.rmtree(target)
+                target.rename(old_away)  # whole or not there: it is not taken apart in its place
             work.rename(target)
         except OSError as failed:
             raise LabError(f"the image of {release} was not built: {failed}") from None
         finally:
             shutil.rmtree(work, ignore_errors=True)
+            shutil.rmtree(old_away, ignore_errors=True)
     return Image(release, target)
 
 
 @contextmanager
-def _lock(root: Path, release: str, say: Say) -> Iterator[None]:
-    with (root / f".lock-{release}").open("w") as handle:
+def _locked(handle: IO[str], say: Say) -> Iterator[None]:
+    with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -211,13 +225,22 @@ def _unpack(mmdebstrap: str, release: str, tree: Path, say: Say) -> None:
                     process.wait()
         if made or taken:
             errors.seek(0)
-            tail = "\n".join(seen[-12:]) + errors.read()[-800:]
-            raise LabError(f"mmdebstrap could not make {release} (status {made}):\n{tail}")
+            tail = "\n".join([*seen[-12:], errors.read()[-800:]])
+            raise LabError(
+                f"mmdebstrap could not make {release} (its status {made}, that of tar {taken}); "
+                f"it needs Debian's package archive and room in {tree.parent}:\n{tail}"
+            )
 
 
 def _has_subuids() -> bool:
-    with Path("/etc/subuid").open() as table:
-        return any(line.split(":")[0] in (getpass.getuser(), str(os.getuid())) for line in table)
+    names = {str(os.getuid())}
+    with suppress(KeyError):  # a user id without a name
+        names.add(pwd.getpwuid(os.getuid()).pw_name)
+    try:
+        table = Path("/etc/subuid").read_text()
+    except OSError:
+        return False
+    return any(line.split(":")[0] in names for line in table.splitlines())
 
 
 def _finish(work: Path, release: str, mke2fs: str) -> None:
@@ -243,7 +266,9 @@ def _finish(work: Path, release: str, mke2fs: str) -> None:
     init = tree / "lab-init"
     init.write_bytes(_init_script())
     init.chmod(0o755)
-    (tree / "etc/resolv.conf").write_text("")
+    resolver = tree / "etc/resolv.conf"
+    resolver.unlink(missing_ok=True)  # as a link it would lead out of the tree
+    resolver.write_text("")
     _copy_kernel(tree, work / "uml")
     # Room for what the guest writes: its writes go to memory, but the file system's size is fixed.
     used = sum(f.lstat().st_blocks * 512 for f in tree.rglob("*") if not f.is_symlink())

@@ -63,7 +63,9 @@ class Keys:
         )
         client = paramiko.Ed25519Key.from_private_key(io.StringIO(text.decode()))
         host = Ed25519PrivateKey.generate()
-        seed, public = host.private_bytes_raw(), host.public_key().public_bytes_raw()
+        raw, whole = serialization.Encoding.Raw, serialization.PrivateFormat.Raw
+        seed = host.private_bytes(raw, whole, serialization.NoEncryption())
+        public = host.public_key().public_bytes(raw, serialization.PublicFormat.Raw)
         name = _string(b"ssh-ed25519")
         return cls(
             client=client,

@@ -31,6 +31,7 @@ _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 0x2, 0x4, 0x8
 _MNT_DETACH = 2
 _PR_SET_PDEATHSIG = 1
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_INTERRUPTED, _BUG = 130, 70
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -115,8 +116,6 @@ def _status(raw: int) -> int:
 
 def _first_process(alive: int, work: Callable[[], int]) -> int:
     _die_with_parent(alive)
-    # Ctrl-C then reaches the worker once, forwarded, and not the processes of the lab.
-    os.setsid()
     try:
         _prepare_mounts()
     except OSError as refused:
@@ -125,7 +124,6 @@ def _first_process(alive: int, work: Callable[[], int]) -> int:
     # Signals stay blocked until the handlers stand, so that none is lost.
     worker = os.fork()
     if worker == 0:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
         _run_and_exit(work)
     _forward(_FORWARDED, worker)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
@@ -136,18 +134,25 @@ def _first_process(alive: int, work: Callable[[], int]) -> int:
 
 
 def _run_and_exit(work: Callable[[], int]) -> None:
-    def interrupted(_number: int, _frame: FrameType | None) -> None:
+    interrupted = False
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        nonlocal interrupted
+        if interrupted:
+            os._exit(_INTERRUPTED)  # again, during the clean-up: the kernel does the rest of it
+        interrupted = True
         raise KeyboardInterrupt
 
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, interrupted)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    status = 70
+    status = _BUG
     try:
+        for number in _FORWARDED:
+            signal.signal(number, interrupt)
+        # They were blocked until now: before, they would end the worker, or unwind our caller's
+        # part of the stack, of which this process has a copy.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
         status = work()
     except KeyboardInterrupt:
-        print("lab: interrupted; everything it started is gone", file=sys.stderr)
-        status = 130
+        status = _INTERRUPTED  # our caller's caller tells it
     except BaseException:
         traceback.print_exc()  # a bug of ours: `work` turns the others into messages
     finally:
@@ -171,7 +176,7 @@ def run(work: Callable[[], int]) -> int:
     middle = os.fork()
     if middle == 0:
         os.close(held)
-        os._exit(_middle_process(alive, work))
+        _exit_with(lambda: _middle_process(alive, work))
     os.close(alive)
     before = {number: signal.getsignal(number) for number in _FORWARDED}
     _forward(_FORWARDED, middle)
@@ -183,6 +188,19 @@ def run(work: Callable[[], int]) -> int:
             signal.signal(number, handler)
         os.close(held)
     return _status(raw)
+
+
+def _exit_with(part: Callable[[], int]) -> None:
+    """End this process with the status that `part` returns; nothing unwinds past here."""
+    status = _BUG
+    try:
+        status = part()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+        os._exit(status)
 
 
 def _die_with_parent(alive: int) -> None:
@@ -198,6 +216,9 @@ def _die_with_parent(alive: int) -> None:
 def _middle_process(alive: int, work: Callable[[], int]) -> int:
     """Between the outermost process and PID 1: it alone changes its namespaces."""
     _die_with_parent(alive)
+    # A terminal's Ctrl-C then reaches the worker once, forwarded by the outermost process, and not
+    # the processes of the lab.
+    os.setsid()
     try:
         _unshare()
     except (Missing, OSError) as refused:
@@ -205,7 +226,7 @@ def _middle_process(alive: int, work: Callable[[], int]) -> int:
         return 3
     first = os.fork()
     if first == 0:
-        os._exit(_first_process(alive, work))
+        _exit_with(lambda: _first_process(alive, work))
     _forward(_FORWARDED, first)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
     _, raw = os.waitpid(first, 0)

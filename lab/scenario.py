@@ -67,14 +67,21 @@ def scenario(
 
     def register(act: Act) -> Act:
         name = act.__name__.replace("_", "-")
-        if name in _catalogue and _catalogue[name].act.__module__ != act.__module__:
-            raise BadInput(f"two scenarios are called {name}; rename one")
+        if name in _catalogue:
+            places = f"{_place(_catalogue[name].act)} and {_place(act)}"
+            raise BadInput(f"{places}: two scenarios are called {name}; rename one")
+        needed = (hosts,) if isinstance(hosts, str) else tuple(hosts)
         _catalogue[name] = Scenario(
-            name, act, tuple(hosts), topology, policy or Policy(), full_capture, listed
+            name, act, needed, topology, policy or Policy(), full_capture, listed
         )
         return act
 
     return register
+
+
+def _place(act: Act) -> str:
+    code = inspect.unwrap(act).__code__
+    return f"{code.co_filename}:{code.co_firstlineno}"
 
 
 def check_fits(one: Scenario, topo: ArrayTopo, place: str) -> None:
@@ -96,7 +103,8 @@ def catalogue() -> dict[str, Scenario]:
     """All scenarios of lab/scenarios by name, in the order of their files."""
     for module in sorted(m.name for m in pkgutil.iter_modules(lab.scenarios.__path__)):
         importlib.import_module(f"lab.scenarios.{module}")
-    return dict(_catalogue)
+    package = lab.scenarios.__name__ + "."
+    return {n: s for n, s in _catalogue.items() if s.act.__module__.startswith(package)}
 
 
 def find(name: str) -> Scenario:
@@ -115,12 +123,17 @@ def _find(name: str) -> Scenario:
     if not path.endswith(".py"):
         listed = ", ".join(n for n, s in known.items() if s.listed)
         raise BadInput(f"no scenario {name!r}; there are {listed}; or give FILE.py:name")
+    for other in [n for n in _catalogue if n not in known]:
+        del _catalogue[other]  # of a file asked for earlier, perhaps this one: it is run anew
     load_file(Path(path), "scenario")
     own = {n: s for n, s in _catalogue.items() if n not in known}
+    if not own:
+        raise BadInput(f"{path}: it holds no scenario; put @scenario() above a function")
     if wanted:
         if wanted.replace("_", "-") not in own:
-            raise BadInput(f"{path}: no scenario {wanted!r}; there are {', '.join(own) or 'none'}")
+            raise BadInput(f"{path}: no scenario {wanted!r}; there are {', '.join(own)}")
         return own[wanted.replace("_", "-")]
     if len(own) != 1:
-        raise BadInput(f"{path}: it holds {len(own)} scenarios; say which: {path}:name")
+        choices = ", ".join(f"{path}:{n}" for n in own)
+        raise BadInput(f"{path}: it holds {len(own)} scenarios; say which: {choices}")
     return next(iter(own.values()))

@@ -20,7 +20,7 @@ def scenarios_table(scenarios: Iterable[Scenario]) -> Table:
     table.add_column("scenario", style="bold", no_wrap=True)
     table.add_column("what happens")
     for one in scenarios:
-        table.add_row(one.name, one.title)
+        table.add_row(Text(one.name), Text(one.title))
     return table
 
 
@@ -49,7 +49,8 @@ def print_results(console: Console, results: Sequence[dict[str, Any]]) -> None:
                 line.append(check["evidence"], "not bold")
                 console.print(line)
     for result in results:
-        console.print(f"{result['title']}\n  {result['folder']}/report.html", soft_wrap=True)
+        where = f"{result['title']}\n  {result['folder']}/report.html"
+        console.print(where, soft_wrap=True, markup=False)
 
 
 def _served(result: dict[str, Any]) -> str:
@@ -57,7 +58,7 @@ def _served(result: dict[str, Any]) -> str:
     lines = []
     for host, seen in sorted(result.get("served", {}).items()):
         moments = [seen[m] for m in ("before", "after") if m in seen] or [*seen.values()]
-        lines.append(f"{host}: " + " → ".join(moment.split(" ")[0] for moment in moments))
+        lines.append(f"{host}: " + " → ".join(moment.split(" (")[0] for moment in moments))
     return "\n".join(lines) or "—"
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from lab.errors import BadInput
+
 Event = dict[str, Any]
 """`t` (Unix seconds, one clock for all hosts), `where`, `kind`, and what the kind adds."""
 
@@ -65,17 +67,27 @@ class Timeline:
 
     def close(self) -> None:
         """Close the file; the events stay readable."""
-        if self._file:
-            self._file.close()
-            self._file = None
+        with self._lock:
+            file, self._file = self._file, None
+            if file:
+                file.close()
 
     @classmethod
     def read(cls, path: Path) -> Timeline:
-        """The timeline of an earlier run; a last line that was cut off is left out."""
+        """The timeline of an earlier run; a last line that was cut off is left out.
+
+        Raises BadInput, naming the line, if any other is not an event.
+        """
         timeline = cls()
-        for line in path.read_text(encoding="utf-8").splitlines():
+        lines = path.read_bytes().split(b"\n")
+        for number, line in enumerate(lines, 1):
             try:
-                timeline._events.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
+                event = json.loads(line)
+                if not {"t", "where", "kind"} <= event.keys():
+                    raise ValueError("not an event")
+            except (ValueError, AttributeError) as wrong:
+                if number == len(lines):
+                    break  # what follows the last newline: cut off, or nothing
+                raise BadInput(f"{path}:{number}: {wrong}") from None
+            timeline._events.append(event)
         return timeline

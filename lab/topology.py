@@ -6,7 +6,6 @@ checked as a whole before anything is made of it.
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import inspect
 import ipaddress
@@ -23,10 +22,10 @@ from mininet.topo import Topo
 from lab.errors import BadInput
 
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
-_NAME = re.compile(r"[a-z][a-z0-9]*$")
+_NAME = re.compile(r"[a-z][a-z0-9]*")
 _LONGEST_INTERFACE = 15  # IFNAMSIZ - 1, include/uapi/linux/if.h
 _IQN = re.compile(
-    r"iqn\.\d{4}-\d{2}\.[a-z0-9-]+(\.[a-z0-9-]+)+(:[a-z0-9.:-]+)?$"
+    r"iqn\.\d{4}-\d{2}\.[a-z0-9-]+(\.[a-z0-9-]+)+(:[a-z0-9.:-]+)?"
 )  # RFC 3720 3.2.6.3
 
 
@@ -110,7 +109,7 @@ class ArrayTopo(Topo):
             raise BadInput(f"{place}: a second array {name!r}; a topology has one")
         self._check_name(name, place)
         iqn = iqn or f"iqn.2026-01.lab.failover:{name}"
-        if not _IQN.match(iqn):
+        if not _IQN.fullmatch(iqn):
             raise BadInput(
                 f"{place}: {iqn!r} is not an iSCSI name such as iqn.2026-01.org.example:disk"
             )
@@ -150,7 +149,7 @@ class ArrayTopo(Topo):
         return name
 
     def _check_name(self, name: str, place: str) -> None:
-        if not isinstance(name, str) or not _NAME.match(name):
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise BadInput(
                 f"{place}: {name!r} is no name: small letters and digits, a letter first"
             )
@@ -182,6 +181,15 @@ class ArrayTopo(Topo):
             )
         if not self.initiators:
             raise BadInput(f"{place}: no host; call add_host in build()")
+        for switch in self.switches():
+            last = f"{switch}-eth{len(self.links())}"
+            if not _NAME.fullmatch(switch) or len(last) > _LONGEST_INTERFACE:
+                raise BadInput(
+                    f"{place}: switch {switch!r}: small letters and digits, a letter first, and "
+                    f"{last!r} within {_LONGEST_INTERFACE} letters"
+                )
+            if switch in self.initiators or switch == self.array.name:
+                raise BadInput(f"{place}: {switch!r} is a switch and something else; rename one")
         taken: dict[str, str] = {}
         owners: list[tuple[str, tuple[Interface, ...], str]] = [
             (f"the virtual port of {self.array.name}", self.array.virtual, self.array.place),
@@ -222,7 +230,8 @@ def _addresses(given: str | Sequence[str], place: str) -> tuple[Interface, ...]:
             raise BadInput(f"{place}: {wrong}; write it like 10.0.0.1/24") from None
         if "/" not in str(text) or address.network.num_addresses < 4:
             raise BadInput(f"{place}: {text!r} needs the prefix length of its subnet, like /24")
-        if address.ip in (address.network.network_address, address.network.broadcast_address):
+        last = address.network.broadcast_address if address.version == 4 else None
+        if address.ip in (address.network.network_address, last):
             raise BadInput(f"{place}: {text} names its subnet, not a host in it")
         if address.ip.is_link_local or address.ip.is_multicast or address.ip.is_loopback:
             raise BadInput(f"{place}: {text} is link-local, loopback or multicast; take another")
@@ -257,7 +266,7 @@ def load(name: str) -> ArrayTopo:
     folder = Path(__file__).parent.parent / "topologies"
     known = sorted(p.stem for p in folder.glob("*.py") if p.stem != "__init__")
     if name in known:
-        module = importlib.import_module(f"topologies.{name}")
+        module = load_file(folder / f"{name}.py", "topology")
     elif name.endswith(".py"):
         module = load_file(Path(name), "topology")
     else:
@@ -285,13 +294,15 @@ def build(kind: type[ArrayTopo]) -> ArrayTopo:
 
 
 def load_file(path: Path, what: str) -> Any:
-    """The module in the file `path`; BadInput, naming the line, when it cannot be run."""
+    """The module in the file `path`, run anew; BadInput, naming the line, when it cannot be run."""
+    path = path.absolute()  # as tracebacks name it
+    shown = _shown(path)
     if not path.is_file():
-        raise BadInput(f"{path}: no such {what} file")
+        raise BadInput(f"{shown}: no such {what} file")
     name = f"lab_{what}_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise BadInput(f"{path}: not a Python file")
+        raise BadInput(f"{shown}: not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -299,13 +310,14 @@ def load_file(path: Path, what: str) -> Any:
     except BadInput:
         raise
     except SyntaxError as wrong:
-        raise BadInput(f"{path}:{wrong.lineno}: {wrong.msg}") from None
-    except Exception as wrong:
-        raise BadInput(f"{path}:{_line_in(wrong, str(path))}: {_told(wrong)}") from wrong
+        where = _shown(Path(wrong.filename)) if wrong.filename else shown
+        raise BadInput(f"{where}:{wrong.lineno or '?'}: {wrong.msg}") from None
+    except (Exception, SystemExit) as wrong:
+        raise BadInput(f"{shown}:{_line_in(wrong, str(path))}: {_told(wrong)}") from wrong
     return module
 
 
-def _told(wrong: Exception) -> str:
+def _told(wrong: BaseException) -> str:
     return f"{type(wrong).__name__}: {wrong}"
 
 
@@ -313,6 +325,6 @@ def _line_of(wrong: Exception, kind: type) -> str:
     return _line_in(wrong, str(getattr(sys.modules.get(kind.__module__), "__file__", "")))
 
 
-def _line_in(wrong: Exception, filename: str) -> str:
+def _line_in(wrong: BaseException, filename: str) -> str:
     lines = [f.lineno for f in traceback.extract_tb(wrong.__traceback__) if f.filename == filename]
     return str(lines[-1]) if lines else "?"

@@ -187,7 +187,7 @@ class Front:
         portal, _, reason = self._line(address).rpartition(":")
         moved = {"Temporary": MOVED_TEMPORARILY, "Permanent": MOVED_PERMANENTLY}.get(reason)
         status, data = TARGET_ERROR if reason else SERVICE_UNAVAILABLE, b""
-        if reason == "here" or (moved and plain(portal.rpartition(":")[0]) == address):
+        if reason == "here":
             try:
                 engine = socket.create_connection(self.engine, timeout=LOGIN_SECONDS)
             except OSError:

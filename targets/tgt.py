@@ -20,6 +20,7 @@ from targets.base import (
     make_sparse,
     split_portal,
 )
+from targets.connections import portals_by_peer
 from targets.tgtadm import SOCKET, Tgtadm
 
 _SESSION = re.compile(
@@ -194,11 +195,12 @@ class Tgt:
                 self._call("conn", "show", f"--tid={self._tid(target.iqn)}")
             )
         ]
-        ends = self._portals_by_peer() if found else {}
+        ours = {*self._portals, self._local_portal}
+        ends = portals_by_peer(self._runner, ours) if found else {}
         sessions = []
         for iqn, match in found:
             address = split_portal(match["address"])[0]
-            portals = ends.get(address, set())
+            portals = set(ends.get(address, ()))
             sessions.append(
                 EngineSession(
                     target=iqn,
@@ -210,16 +212,6 @@ class Tgt:
                 )
             )
         return sessions
-
-    def _portals_by_peer(self) -> dict[str, set[str]]:
-        ours = {*self._portals, self._local_portal}
-        ends: dict[str, set[str]] = {}
-        out = self._runner.run(["ss", "-tnH", "state", "established"]).output
-        for line in out.splitlines():
-            local, peer = (join_portal(*split_portal(end)) for end in line.split()[2:4])
-            if local in ours:
-                ends.setdefault(split_portal(peer)[0], set()).add(local)
-        return ends
 
     def cut(self, session: EngineSession) -> None:
         """See TargetEngine."""

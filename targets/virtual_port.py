@@ -3,68 +3,40 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import sys
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lab.commands import Process, Runner
+from lab.commands import Process
 from lab.errors import BadInput, LabError
+from lab.site import Site
 from lab.waiting import wait_for
 from targets.base import EngineSession, TargetSpec, join_portal, split_portal
 
-_ROOT = Path(__file__).parent.parent
-
-
-def write_answer(
-    steering: Path, initiator: str | None, portal: str | None, *, permanent: bool = False
-) -> None:
-    """Decide where the host at address `initiator` (None: any other host) is sent to.
-
-    `portal` None serves it at the virtual port. It counts from the next login on. The file is
-    replaced in one step, so that a login sees either answer and never half of one.
-    """
-    line = "here"
-    if portal is not None:
-        reason = "Permanent" if permanent else "Temporary"
-        line = f"{join_portal(*split_portal(portal))}:{reason}"
-    for name in _files(initiator):
-        fresh = steering / f".{name}.{os.getpid()}.{threading.get_ident()}"
-        fresh.write_text(line + "\n")
-        fresh.replace(steering / name)
-
-
-def _files(initiator: str | None) -> tuple[str, ...]:
-    """The files that decide for a host, or for all those (by IPv4, by IPv6) without one."""
-    return (split_portal(initiator)[0],) if initiator else ("default", "default6")
+_FOLDER = "virtual-port"
 
 
 class VirtualPort:
     """The front process, the directory that steers it, and whom it serves.
 
-    `runner` is where the virtual addresses are. `steering` holds one answer for each initiator
+    `site` is where the virtual addresses are. `steering` holds one answer for each initiator
     address, `default` and `default6` for the others; with none, a login is refused with 0x0301.
-    `on_event` gets each of its events ("redirected", "serving", "served", "refused") from another
-    thread.
+    The array's controller writes them there (lab/controller/output.py). `on_event` gets each of its
+    events ("redirected", "serving", "served", "refused") from another thread.
     """
 
     def __init__(
         self,
-        runner: Runner,
-        work_dir: Path,
+        site: Site,
         log_dir: Path,
         *,
         on_event: Callable[[dict[str, Any]], None] | None = None,
-        python: str = sys.executable,
     ) -> None:
-        self._runner, self._on_event, self._python = runner, on_event, python
-        self._dir = work_dir.absolute() / "virtual-port"
-        self.steering = self._dir / "steering"
+        self._site, self._on_event = site, on_event
+        self.steering = site.folder / _FOLDER / "steering"
         self.log = log_dir / "virtual-port.log"
+        self._config: Path | None = None
         self._process: Process | None = None
         self._lines: list[dict[str, Any]] = []
         self._serving: dict[tuple[str, str], dict[str, Any]] = {}
@@ -82,29 +54,24 @@ class VirtualPort:
         answer = sum(len(t.iqn) + len(max(listen, key=len)) + 30 for t in targets)
         if answer > 8192:
             raise BadInput(f"virtual port: {len(targets)} targets do not fit into one answer")
-        self.steering.mkdir(parents=True, exist_ok=True)
         config = {
             "listen": listen,
             "steering": str(self.steering),
             "engine": join_portal(*split_portal(engine)),
             "targets": [{"iqn": t.iqn, "initiators": list(t.initiators)} for t in targets],
         }
-        (self._dir / "config.json").write_text(json.dumps(config))
+        self._config = self._site.put(f"{_FOLDER}/config.json", json.dumps(config))
         self.restart()
 
     def restart(self) -> None:
         """Start it again after `kill`, with what it was started with."""
         if self._process:
-            raise LabError(f"{self._runner.host}: the virtual port runs already")
+            raise LabError(f"{self._site.runner.host}: the virtual port runs already")
         self._lines.clear()
         self._serving.clear()
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        self._process = self._runner.start(
-            # Neither site-packages (-S) nor what lies about in the working directory (-P).
-            [self._python, "-S", "-P", "-m", "targets.front", str(self._dir / "config.json")],
-            log=self.log,
-            env={"PYTHONPATH": str(_ROOT)},
-            on_line=self._hear,
+        self._process = self._site.start_module(
+            "targets.front", str(self._config), log=self.log, on_line=self._hear
         )
         try:
             wait_for("the virtual port to listen", self._ready, seconds=10, every=0.003)
@@ -117,7 +84,8 @@ class VirtualPort:
         status = self._process.poll()
         if status is not None:
             end = "\n  ".join(self.log.read_text(errors="replace").splitlines()[-5:])
-            raise LabError(f"{self._runner.host}: the virtual port ended, status {status}\n  {end}")
+            host = self._site.runner.host
+            raise LabError(f"{host}: the virtual port ended, status {status}\n  {end}")
         return any(line["what"] == "ready" for line in list(self._lines))
 
     def _hear(self, line: str) -> None:
@@ -133,13 +101,21 @@ class VirtualPort:
             self._on_event(event)
 
     def steer(self, initiator: str | None, portal: str | None, *, permanent: bool = False) -> None:
-        """See `write_answer`; for a lab that runs without a controller."""
-        write_answer(self.steering, initiator, portal, permanent=permanent)
+        """Decide where the host at address `initiator` (None: any other host) is sent to.
+
+        `portal` None serves it at the virtual port. It counts from the next login on, and until a
+        controller decides otherwise.
+        """
+        line = "here"
+        if portal is not None:
+            reason = "Permanent" if permanent else "Temporary"
+            line = f"{join_portal(*split_portal(portal))}:{reason}"
+        for name in _files(initiator):
+            self._site.put(f"{_FOLDER}/steering/{name}", f"{line}\n")
 
     def forget(self, initiator: str | None) -> None:
         """Take an answer back, so that the default counts, or none."""
-        for name in _files(initiator):
-            (self.steering / name).unlink(missing_ok=True)
+        self._site.put_away(*(f"{_FOLDER}/steering/{name}" for name in _files(initiator)))
 
     def locate(self, sessions: Sequence[EngineSession]) -> list[EngineSession]:
         """The engine's sessions, those that come through here with the host's address and ours."""
@@ -160,4 +136,9 @@ class VirtualPort:
     def stop(self) -> None:
         """End it and remove everything of it but its log; may be called twice."""
         self.kill()
-        shutil.rmtree(self._dir, ignore_errors=True)
+        self._site.put_away(_FOLDER)
+
+
+def _files(initiator: str | None) -> tuple[str, ...]:
+    """The files that decide for a host, or for all those (by IPv4, by IPv6) without one."""
+    return (split_portal(initiator)[0],) if initiator else ("default", "default6")

@@ -127,6 +127,8 @@ class Writer:
                 lost.append({"block": block, "expected": expected, "found": found})
             elif found[1] != block or found[0] not in (expected, *self.unsure.get(block, ())):
                 lost.append({"block": block, "expected": expected, "found": found[0]})
+            elif self.buffer[:] != make(self.seed, *found):
+                lost.append({"block": block, "expected": expected, "found": "another writer's"})
         self._flush()
         say({"verified": {"blocks": len(self.acked), "lost": lost, "torn": torn}})
 

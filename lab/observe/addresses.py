@@ -176,7 +176,7 @@ class AddressWatcher:
         if kind not in (RTM_NEWADDR, RTM_DELADDR):
             return
         key = _key(message)
-        if _is_local(key[1]):
+        if is_local(key[1]):
             return
         failed = int(message.get_attr("IFA_FLAGS") or message["flags"]) & IFA_F_DADFAILED
         if kind == RTM_NEWADDR and not failed:
@@ -214,5 +214,6 @@ def _key(message: Any) -> tuple[int, str]:
     return int(message["index"]), str(address)
 
 
-def _is_local(address: str) -> bool:
+def is_local(address: str) -> bool:
+    """Whether it is a loopback or link-local address, of which no observer tells."""
     return address.startswith(("127.", "fe80:")) or address == "::1"

@@ -240,14 +240,15 @@ def test_orders(net_of, control):
 def test_sessions_are_counted(net_of, control):
     net = net_of()
     controller = control(net)
-    code = "import socket;s=socket.create_server(('{0}',3260));print(flush=True);c=s.accept();import sys;sys.stdin.read()"
+    wait = "import socket, sys; s = socket.{}(('{}', 3260)); print(flush=True); {}sys.stdin.read()"
+    code = wait.format("create_server", net.data["p3"], "c = s.accept(); ")
     server = subprocess.Popen(
-        [*net.array.argv(), sys.executable, "-c", code.format(net.data["p3"])],
+        [*net.array.argv(), sys.executable, "-c", code],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
     server.stdout.readline()
-    code = f"import socket;s=socket.create_connection(('{net.data['p3']}',3260));import sys;sys.stdin.read()"
+    code = wait.format("create_connection", net.data["p3"], "")
     client = subprocess.Popen(
         [*net.switch.argv(), sys.executable, "-c", code], stdin=subprocess.PIPE
     )

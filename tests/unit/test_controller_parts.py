@@ -177,7 +177,7 @@ def test_steering_files(tmp_path):
     texts = {p.name: p.read_text() for p in (tmp_path / "s").iterdir()}
     assert texts == {
         "10.0.0.101": "10.0.0.12:3260:Temporary\n",
-        "10.0.0.102": "10.0.0.102:3260:Temporary\n",
+        "10.0.0.102": "here\n",
         "fd00::101": "[fd00::12]:3260:Temporary\n",
         "default": "10.0.0.12:3260:Temporary\n",
     }
@@ -185,7 +185,7 @@ def test_steering_files(tmp_path):
     steering.write("10.0.0.101", "10.0.0.12")
     assert (tmp_path / "s/10.0.0.101").stat().st_ino == inode
     steering.write("default", None)
-    assert not (tmp_path / "s/default").exists()
+    assert (tmp_path / "s/default").read_text() == "here\n"
 
 
 def test_output_never_waits_for_its_reader():

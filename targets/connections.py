@@ -1,0 +1,22 @@
+"""Which host is connected to which portal, as the array's kernel has it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from lab.commands import Runner
+from targets.base import join_portal, split_portal
+
+
+def portals_by_peer(runner: Runner, portals: Collection[str]) -> dict[str, list[str]]:
+    """For each host's address the portals, of `portals`, that it has TCP connections to.
+
+    A portal is there once for each connection. ss(8) tells, as an engine's own list does not.
+    """
+    ends: dict[str, list[str]] = {}
+    out = runner.run(["ss", "-tnH", "state", "established"]).output
+    for line in out.splitlines():
+        local, peer = (join_portal(*split_portal(end)) for end in line.split()[2:4])
+        if local in portals:
+            ends.setdefault(split_portal(peer)[0], []).append(local)
+    return ends
