@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
-import threading
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from lab.commands import LocalRunner, Process
+from lab.commands import Runner
 from lab.controller import addresses as placing
 from lab.controller import config as controller_config
-from lab.errors import LabError
-from lab.remote import in_network_of
+from lab.errors import BadInput, LabError
+from lab.observe import GuestAddressWatcher
+from lab.site import Site
+from lab.supervisor import Supervisor
 from lab.timeline import Event, Timeline
 from lab.topology import ArraySpec, ArrayTopo
-from lab.waiting import wait_for
-from targets.base import Lun, TargetSpec
-from targets.tgt import Tgt
+from targets import engines
+from targets.base import Lun, OwnKernel, TargetSpec
+from targets.uniform_port import UniformPort
+from targets.virtual_port import VirtualPort
 
-SETTLE_SECONDS = 15.0
-_RESTARTS = 20
+PROBE = {"interval_ms": 20, "count": 3}
+"""A port is silent after 60 ms. Measured without a false alarm: see tests/failover."""
 
 
 @dataclass(frozen=True)
@@ -32,52 +32,58 @@ class Policy:
 
     `mode`: whether a dead port's data address moves ("takeover") or its hosts only find another
     port at their next login ("redirect-only"). `redirect`: how a login at the virtual port is
-    answered ("none": served there). `fixed`: host name to port name. `controller`: False switches
-    the controller off. `parameters` of the target, such as DefaultTime2Wait.
+    answered ("none": served there). `fixed`: host name to port name. `serve`: hosts that are served
+    at the virtual port, whatever the others are answered. `front`: what the virtual port is, where
+    the engine redirects natively: another one of it ("tgtd"), with one answer for all hosts, or the
+    steered one ("steered"), which answers each for itself, and is what there is in front of all
+    other engines, and where `serve` asks for it. `store`: how the engine keeps disks, one of its
+    own names. `controller`: False switches the controller off. `parameters` of the target, such as
+    DefaultTime2Wait.
     """
 
     mode: Literal["takeover", "redirect-only"] = "takeover"
     redirect: Literal["spread", "fixed", "none"] = "spread"
     fixed: dict[str, str] = field(default_factory=dict)
+    serve: tuple[str, ...] = ()
+    front: Literal["tgtd", "steered"] = "tgtd"
+    store: str = ""
     hold_s: float = 5.0
     controller: bool = True
     parameters: dict[str, str] = field(default_factory=dict)
 
 
 class Array:
-    """An array in a network namespace of its own, served by tgt.
+    """An array at `site`, served by the engine of the name `target`.
 
-    Two tgtd with the same target and the same disks: one at the data ports, one, the front, at the
-    virtual addresses, which redirects (or serves, with redirect "none"). The front's redirect
-    follows what the controller chooses.
+    The engine serves the data ports. At the virtual addresses is the front, which redirects or
+    serves; it follows what the controller chooses. What is started has its end registered at once.
     """
-
-    engine_name = "tgt"
 
     def __init__(
         self,
         topo: ArrayTopo,
         policy: Policy,
-        runner: LocalRunner,
-        pid: int,
+        site: Site,
+        target: str,
         timeline: Timeline,
         *,
-        work: Path,
         logs: Path,
         disks: Path,
     ) -> None:
         self.spec: ArraySpec = topo.storage
-        self.policy, self.runner = policy, runner
-        self._topo, self._pid, self._timeline = topo, pid, timeline
-        self._work, self._logs, self._disks = work, logs, disks
-        self.engine = Tgt(runner, work, logs, control_number=1)
-        self.front = Tgt(runner, work, logs, control_number=0)
+        self.policy, self.site = policy, site
+        self._topo, self._timeline = topo, timeline
+        self._logs, self._disks = logs, disks
+        kind = engines.find(target)
+        self.engine = kind.make(site, logs, policy.store)
+        self.front: VirtualPort | UniformPort
+        if kind.front and policy.front == "tgtd" and not policy.serve:
+            self.front = kind.front(site, logs, policy.parameters)
+        else:
+            self.front = VirtualPort(site, logs, on_event=self._front_said)
         self.target = TargetSpec(self.spec.iqn, self._luns())
-        self._controller: Process | None = None
-        self._told: list[Event] = []
-        self._stopping = threading.Event()
-        self._restarts = 0
-        self._redirected: str | None = None
+        self._controller: Supervisor | None = None
+        self._watcher: object = None
         self._undo = ExitStack()
 
     def _luns(self) -> tuple[Lun, ...]:
@@ -106,9 +112,21 @@ class Array:
         """The addresses of all data ports."""
         return {str(a.ip) for p in self.spec.ports for a in p.addresses}
 
+    @property
+    def runner(self) -> Runner:
+        """Where the array's commands run; LabError while it is powered off."""
+        return self.site.runner
+
+    def interface(self, port: str) -> str:
+        """The interface of `port`, as the array's kernel calls it."""
+        return self.site.interface(next(p for p in self.spec.ports if p.name == port).interface)
+
+    def _ports_by_interface(self) -> dict[str, str]:
+        return {self.interface(port.name): port.name for port in self.spec.ports}
+
     def owners(self, address: str) -> set[str]:
         """The ports that have `address` at this moment, asked from the kernel."""
-        names = {port.interface: port.name for port in self.spec.ports}
+        names = self._ports_by_interface()
         shown = json.loads(self.runner.run(["ip", "-j", "addr", "show"]).output)
         return {
             names.get(link["ifname"], link["ifname"])
@@ -137,7 +155,9 @@ class Array:
         hosts = self._topo.initiators
         return {
             "array": self.spec.name,
-            "ports": [{"name": p.name, "interface": p.interface} for p in self.spec.ports],
+            "ports": [
+                {"name": p.name, "interface": self.interface(p.name)} for p in self.spec.ports
+            ],
             "addresses": entries,
             "initiators": [str(a.ip) for h in hosts.values() for a in h.addresses],
             "mode": self.policy.mode,
@@ -147,119 +167,121 @@ class Array:
                 for name, port in self.policy.fixed.items()
                 for a in hosts[name].addresses
             },
+            "serve": [str(a.ip) for name in self.policy.serve for a in hosts[name].addresses],
             "hold_s": self.policy.hold_s,
-            "probe": None,
-            "steering": None,
+            "probe": PROBE,
+            "steering": str(self.front.steering) if self.front.steering else None,
         }
 
     def start(self) -> None:
-        """Place the addresses, start both tgtd and the controller; returns when it is settled."""
-        self._undo.callback(self._stop_controller)
-        path = self._work / "controller.json"
-        path.write_text(json.dumps(self._config(), indent=1))
-        config = controller_config.read(path)
-        in_network_of(self._pid, lambda: _write_all(placing.sysctls(config)))
-        links = ["lo", *(port.interface for port in self.spec.ports)]
-        self.runner.run(["ip", "-batch", "-"], stdin="".join(f"link set {x} up\n" for x in links))
-        for family in (4, 6):
-            lines = placing.setup_lines(config, family)
-            if lines:
-                batch = "".join(f"{line}\n" for line in lines)
-                self.runner.run(["ip", f"-{family}", "-batch", "-"], stdin=batch)
-        for tgtd in (self.engine, self.front):
-            self._undo.callback(tgtd.stop)
-            tgtd.start()
-            tgtd.create(self.target)
-            for name, value in self.policy.parameters.items():
-                tgtd.set_parameter(self.target.iqn, name, value)
+        """Start all that the array is made of; returns when the controller has settled it."""
+        self.site.wait_ready()
+        self._watch()
+        self._place()
+        self._undo.callback(self.engine.stop)
+        self.engine.start()
+        self.engine.create(self.target)
+        for name, value in self.policy.parameters.items():
+            self.engine.set_parameter(self.target.iqn, name, value)
         for address in sorted(self.data_addresses()):
             self.engine.expose(address)
+        self._open()
+
+    def _watch(self) -> None:
+        watcher = self.site.watch(self._timeline, self._ports_by_interface(), self._logs)
+        self._watcher = self._undo.enter_context(watcher)
+
+    def _place(self) -> None:
+        """Bring the ports up and every address to its home port, as the controller would."""
+        config = controller_config.parse(self._config())
+        links = ["lo", *config.interfaces.values()]
+        batches = {"": [f"link set {name} up" for name in links]}
+        batches |= {f"-{f}": placing.setup_lines(config, f) for f in (4, 6)}
+        # One script, for each command that is started in a guest costs it 50 ms.
+        script = ["set -e"]
+        script += [f"echo {value} > {path}" for path, value in placing.sysctls(config).items()]
+        for option, lines in batches.items():
+            if lines:
+                script += [f"ip {option} -batch - <<'.'", *lines, "."]
+        self.runner.run(["sh"], stdin="\n".join([*script, ""]))
+
+    def _open(self) -> None:
+        """Open the virtual port, and let the controller take over."""
+        first = None
         if self.policy.redirect != "none":
-            first = next(iter(self.policy.fixed.values()), self.spec.home.name)
-            self._steer(self.address_of(first))
-        for virtual in self.spec.virtual:
-            self.front.expose(str(virtual.ip))
+            first = self.address_of(next(iter(self.policy.fixed.values()), self.spec.home.name))
+        self.front.steer(None, first)
+        self._undo.callback(self.front.stop)
+        virtual = [str(address.ip) for address in self.spec.virtual]
+        self.front.start(virtual, [self.target], self.engine.local_portal)
         if self.policy.controller:
-            self._start_controller(path)
-            wait_for(
-                f"the controller of {self.spec.name} to settle",
-                lambda: list(self._told)[-5:],
-                until=lambda told: any(e.get("what") == "settled" for e in told),
-                seconds=SETTLE_SECONDS,
+            self._controller = Supervisor(
+                self.site, self._config(), self._timeline, self._logs, self._follow
             )
-
-    def _start_controller(self, path: Path) -> None:
-        self._controller = self.runner.start(
-            [sys.executable, "-m", "lab.controller", str(path)],
-            log=self._logs / "controller.log",
-            on_line=self._hear,
-            env={"PYTHONPATH": str(Path(__file__).parent.parent)},
-        )
-        # Its supervisor: a controller that dies is started again and reads the kernel's state.
-        threading.Thread(target=self._supervise, args=(self._controller, path), daemon=True).start()
-
-    def _supervise(self, controller: Process, path: Path) -> None:
-        while controller.poll() is None:
-            if self._stopping.wait(0.05):
-                return
-        if self._stopping.is_set():
-            return
-        self._timeline.add(self.spec.name, "controller", what="died", status=controller.poll())
-        self._restarts += 1
-        if self._restarts <= _RESTARTS:
-            self._start_controller(path)
-
-    def _hear(self, line: str) -> None:
-        try:
-            event = json.loads(line)
-        except json.JSONDecodeError:
-            return  # half a line: it was killed while it wrote
-        self._timeline.extend([event])
-        self._told.append(event)
-        if event.get("what") == "redirect":
-            self._follow(event)
+            self._undo.callback(self._controller.stop)
+            self._controller.start()
 
     def _follow(self, event: Event) -> None:
-        """Let the front redirect to where the controller wants hosts to go.
+        """Pass on to a front that the controller cannot reach where it wants hosts to go.
 
-        tgtd has one answer for all hosts (its RedirectCallback, the way to answer each host for
-        itself, ends 1.0.85 with a segmentation fault), so the choice for unknown hosts counts.
+        That front has one answer for all hosts, so the choice for unknown hosts counts.
         """
-        if (event.get("initiator") == "default" and self.policy.redirect == "spread") or (
-            self.policy.redirect == "fixed" and event.get("initiator") in self._config()["fixed"]
+        if self.front.steering or event.get("what") != "redirect":
+            return
+        initiator, policy = event.get("initiator"), self.policy.redirect
+        if (initiator == "default" and policy == "spread") or (
+            initiator in self._config()["fixed"] and policy == "fixed"
         ):
-            self._steer(event.get("address"))
+            self.front.steer(None, event.get("address"))
 
-    def _steer(self, address: str | None) -> None:
-        if address != self._redirected:
-            self.front.redirect(self.target.iqn, address)
-            self._redirected = address
+    def _front_said(self, event: dict[str, Any]) -> None:
+        self._timeline.add(self.spec.name, "virtual-port", **event)
 
     def tell(self, **command: Any) -> None:
         """Give the controller an order, for example command="move-vip", port="p2"."""
-        if self._controller is None:
-            raise LabError(f"the controller of {self.spec.name} is switched off")
-        self._controller.send(json.dumps(command))
+        self._supervisor().tell(**command)
 
     def kill_controller(self) -> None:
         """SIGKILL the controller; its supervisor starts it again."""
-        if self._controller:
-            self._controller.kill()
+        self._supervisor().kill()
 
-    def _stop_controller(self) -> None:
-        self._stopping.set()
+    def _supervisor(self) -> Supervisor:
+        if self._controller is None:
+            raise LabError(f"the controller of {self.spec.name} is switched off")
+        return self._controller
+
+    def power_cut(self) -> None:
+        """End the array's kernel at once; BadInput for an engine that has none of its own."""
+        if not isinstance(self.engine, OwnKernel):
+            raise BadInput(f"{self.spec.name}: {self.engine.name} has no kernel of its own")
+        self._off(self.engine)
+        if isinstance(self._watcher, GuestAddressWatcher):
+            self._watcher.lost()
+
+    def power_on(self) -> None:
+        """Boot it again; returns when it serves the same targets and its controller has settled."""
+        if not isinstance(self.engine, OwnKernel):
+            raise BadInput(f"{self.spec.name}: {self.engine.name} has no kernel of its own")
+        self.engine.power_on()
+        self._watch()
+        self._place()
+        self._open()
+
+    def _off(self, engine: OwnKernel) -> None:
         if self._controller:
-            self._controller.kill()
+            self._controller.let_go()
+        engine.power_cut()
+        if isinstance(self.front, VirtualPort):
+            self.front.kill()
+        self._undo.pop_all()  # all that was to be ended has ended with its kernel
 
     def versions(self) -> dict[str, str]:
         """Versions of what the array is made of."""
-        return {"target": f"tgt {self.engine.version()}", "array kernel": os.uname().release}
+        kernel = self.runner.run(["uname", "-r"]).output.strip()
+        return {"target": f"{self.engine.name} {self.engine.version()}", "array kernel": kernel}
 
     def stop(self) -> None:
-        """End all that start() began, last first."""
+        """End all that start() began: last first, or at once with the array's own kernel."""
+        if isinstance(self.engine, OwnKernel):
+            self._off(self.engine)
         self._undo.close()
-
-
-def _write_all(values: dict[str, str]) -> None:
-    for path, value in values.items():
-        Path(path).write_text(str(value))

@@ -41,6 +41,9 @@ Release = Annotated[str, typer.Option("--release", help="Debian release of the h
 Topology = Annotated[
     str | None, typer.Option("--topology", help="A name in topologies/, or a .py file.")
 ]
+Target = Annotated[
+    str | None, typer.Option("--target", help="Target engine: tgt (if it can do it) or lio.")
+]
 Out = Annotated[Path | None, typer.Option("--out", help="Run folder; must not be there yet.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Seed = Annotated[int, typer.Option("--seed", help="Fixes the order of the writes.", min=0)]
@@ -62,24 +65,31 @@ def run(
     names: Annotated[list[str], typer.Argument(help="Scenarios, or FILE.py:name of your own.")],
     release: Release = images.DEFAULT_RELEASE,
     topology: Topology = None,
+    target: Target = None,
     out: Out = None,
     seed: Seed = 1,
     as_json: Json = False,
 ) -> None:
     """Run scenarios; exit 0 pass, 1 fail, 2 bad input, 3 something missing, 4 unknown."""
-    raise typer.Exit(_run(names, release, topology, out, seed, as_json))
+    raise typer.Exit(_run(names, release, topology, target, out, seed, as_json))
 
 
 @app.command()
-def demo(release: Release = images.DEFAULT_RELEASE, out: Out = None, as_json: Json = False) -> None:
+def demo(
+    release: Release = images.DEFAULT_RELEASE,
+    target: Target = None,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
     """Show redirection, takeover of a dead port, and reassignment of the virtual port."""
-    raise typer.Exit(_run([*_DEMO], release, None, out, 1, as_json))
+    raise typer.Exit(_run([*_DEMO], release, None, target, out, 1, as_json))
 
 
 def _run(
     names: list[str],
     release: str,
     topology: str | None,
+    target: str | None,
     out: Path | None,
     seed: int,
     as_json: bool,
@@ -92,8 +102,8 @@ def _run(
         folder = _folder(out, stamp, one.name, number, len(chosen))
         with Progress("image of " + release, quiet=as_json) as progress:
             plan = runs.plan(
-                one, out=folder, topology_name=topology, release_name=release, seed=seed,
-                say=progress.say,
+                one, out=folder, topology_name=topology, target=target, release_name=release,
+                seed=seed, say=progress.say,
             )  # fmt: skip
         result = runs.run(plan, quiet=as_json)
         results.append({**result, "folder": str(folder)})
@@ -170,6 +180,37 @@ def bench_boot(
     for name, seconds in found["median_s"].items():
         _out.print(f"{name:10} {seconds:.3f} s")
     _out.print(f"ready / bare kernel until init: {found['ready_over_bare']:.2f}")
+
+
+@bench_app.command("failover")
+def bench_failover(
+    trials: Annotated[int, typer.Option(help="Failovers of each method.", min=1)] = 10,
+    method: Annotated[
+        list[str] | None, typer.Option(help="Measure this one only; may be repeated.")
+    ] = None,
+    fault: Annotated[str, typer.Option(help="carrier or silent.")] = "carrier",
+    release: Release = images.DEFAULT_RELEASE,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """How long a disk stands still when its port dies, beside what people use today."""
+    from lab.bench import failover, publish
+    from lab.bench.methods import METHODS
+
+    machine.require_for_runs()
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    folder = out or Path("runs") / f"{stamp}-bench-failover"
+    names = method or [*METHODS]
+    with Progress("bench failover", quiet=as_json) as progress:
+        image = images.ensure(release, progress.say)
+        runs.make_folder(folder, 1 << 20)
+        found = failover.run(names, fault, trials, image, progress.say)
+    table = publish.write(folder, found)
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        _out.print(table, soft_wrap=True)
+        _out.print(f"{folder}/cdf.svg", soft_wrap=True)
 
 
 @app.command()

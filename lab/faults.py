@@ -32,6 +32,22 @@ def cable_pulled(lab: Lab, name: str) -> Iterator[None]:
 
 
 @contextmanager
+def port_silenced(lab: Lab, name: str) -> Iterator[None]:
+    """The switch drops all frames of port or host `name`, both ways; its carrier stays up."""
+    interface = lab.switch_end(name)
+    with IPRoute() as route:
+        (index,) = route.link_lookup(ifname=interface)
+        bridge = route.get_links(index)[0].get_attr("IFLA_MASTER")
+        lab.timeline.add(name, "fault", name="silent", phase="begin")
+        route.link("set", index=index, master=0)
+        try:
+            yield
+        finally:
+            route.link("set", index=index, master=bridge)
+            lab.timeline.add(name, "fault", name="silent", phase="end")
+
+
+@contextmanager
 def second_owner(lab: Lab, address: str, port: str) -> Iterator[None]:
     """Give `address` to `port` as well, behind the controller's back: a split brain."""
     interface = next(p.interface for p in lab.array.spec.ports if p.name == port)

@@ -274,7 +274,7 @@ def guest_program(name: str) -> bytes:
 
 
 def guest_packages(*names: str) -> dict[str, bytes]:
-    """The modules of Python packages (not of those below) for `programs`; /run/lab is their path."""
+    """The modules of Python packages, not of those below, for `programs`: below /run/lab."""
     return {
         f"{name.replace('.', '/')}/{module.name}": module.read_bytes()
         for name in names

@@ -27,8 +27,9 @@ class Session:
     """One iSCSI session as the host's kernel has it.
 
     Portals are "address:port": `persistent` is the one the host logged in at and returns to,
-    `current` the one it was redirected to; "" where the kernel has none. `connection` is the TCP connection, "local peer".
-    `device` is the disk of the lowest LUN ("sda"), with its serial number and size.
+    `current` the one it was redirected to; "" where the kernel has none. `connection` is the TCP
+    connection, "local peer". `device` is the disk of the lowest LUN ("sda"), with its serial number
+    and size.
     """
 
     sid: int

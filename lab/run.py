@@ -23,6 +23,7 @@ from lab.running import Folder, Lab, Setup
 from lab.scenario import Scenario, check_fits
 from lab.timeline import Timeline
 from lab.topology import ArrayTopo
+from targets import engines
 
 _SPARE_BYTES = 200 << 20
 
@@ -38,6 +39,7 @@ class Plan:
     folder: Folder
     seed: int
     command: str
+    target: str = engines.DEFAULT
 
 
 def exit_code(verdicts: Iterable[str]) -> int:
@@ -74,6 +76,7 @@ def plan(
     *,
     out: Path,
     topology_name: str | None,
+    target: str | None,
     release_name: str,
     seed: int,
     say: Callable[[str], None],
@@ -81,13 +84,15 @@ def plan(
     """Check everything that can be checked before a lab is built, and get the release image."""
     name = topology_name or scenario.topology
     topo = topology.load(name)
-    check_fits(scenario, topo, name)
+    engine = target or scenario.targets[0]
+    check_fits(scenario, topo, name, engine)
     disks = sum(lun.size_mib for lun in topo.storage.luns) << 20
     image = release.ensure(release_name, say)
     folder = make_folder(out, disks + _SPARE_BYTES)
     asked = scenario.asked_as or scenario.name
-    command = f"lab run {asked} --topology {name} --release {release_name} --seed {seed}"
-    return Plan(scenario, topo, name, image, folder, seed, command)
+    command = f"lab run {asked} --topology {name} --target {engine} --release {release_name}"
+    command += f" --seed {seed}"
+    return Plan(scenario, topo, name, image, folder, seed, command, engine)
 
 
 def run(plan: Plan, *, quiet: bool = False) -> dict[str, Any]:
@@ -114,8 +119,9 @@ def _work(plan: Plan, quiet: bool) -> int:
         timeline = Timeline(plan.folder.path / "timeline.jsonl")
         policy = plan.scenario.policy
         setup = Setup(
-            plan.topo, plan.image, policy, plan.seed, full_capture=plan.scenario.full_capture
-        )
+            plan.topo, plan.image, policy, plan.target, plan.seed,
+            full_capture=plan.scenario.full_capture,
+        )  # fmt: skip
         must: list[checks.Check] = []
         trouble: list[checks.Finding] = []
         versions: dict[str, str] = {}
@@ -141,7 +147,7 @@ def _work(plan: Plan, quiet: bool) -> int:
             "description": plan.scenario.description,
             "verdict": str(checks.overall(findings)),
             "topology": plan.topology_name,
-            "target": "tgt",
+            "target": plan.target,
             "initiator": "open-iscsi",
             "release": plan.image.release,
             "versions": versions,

@@ -19,15 +19,19 @@ from lab import sandbox
 from lab.array import Array, Policy
 from lab.commands import LocalRunner
 from lab.errors import LabError
-from lab.guest import GuestSpace, KernelHost, guest_program
+from lab.guest import GuestSpace, KernelHost, guest_program, mac_of
 from lab.initiator import OpenIscsi, Session
 from lab.load import Writer
-from lab.observe import AddressWatcher, Capture, decode
+from lab.observe import Capture, decode
 from lab.release import Image
 from lab.remote import Keys
+from lab.site import GuestSite, Site
 from lab.timeline import Timeline
 from lab.topology import ArrayTopo, HostSpec
 from lab.waiting import wait_for
+from targets import engines
+
+ARRAY_MEMORY_MIB = 160
 
 Say = Callable[[str], None]
 
@@ -61,11 +65,12 @@ class Folder:
 
 @dataclass
 class Setup:
-    """What a lab is made of: topology, image of the hosts' release, policy of the array."""
+    """What a lab is made of: topology, image of the release, policy and engine of the array."""
 
     topo: ArrayTopo
     image: Image
     policy: Policy
+    target: str = engines.DEFAULT
     seed: int = 1
     full_capture: bool = False
     notes: dict[str, Any] = field(default_factory=dict)
@@ -184,17 +189,17 @@ class Lab(AbstractContextManager["Lab"]):
         self._undo.callback(sandbox.unmount, self.folder.work)
         keys = Keys.make()
         space = GuestSpace.prepare(self.setup.image, self.folder.work)
+        # Before there are nodes: each gets a copy of the mounts that there are then.
+        sandbox.bind(self.folder.disks, space.root / "luns")
         self.say("building the network")
         nodes = self._network()
         self.say("booting the hosts")
         for spec in self.setup.topo.initiators.values():
             self._boot(spec, nodes[spec.name], space, keys)
         self._observe(nodes)
-        array_pid = nodes[self.setup.topo.storage.name].pid
         self.array = Array(
-            self.setup.topo, self.setup.policy,
-            LocalRunner(self.setup.topo.storage.name, array_pid), array_pid, self.timeline,
-            work=self.folder.work, logs=self.folder.logs, disks=self.folder.disks,
+            self.setup.topo, self.setup.policy, self._site(nodes, space, keys),
+            self.setup.target, self.timeline, logs=self.folder.logs, disks=self.folder.disks,
         )  # fmt: skip
         self._undo.callback(self.array.stop)
         with ThreadPoolExecutor() as pool:
@@ -208,7 +213,10 @@ class Lab(AbstractContextManager["Lab"]):
         # Its first use would raise limits of the whole machine (mininet.util.fixLimits).
         Mininet.inited = True
         topo = self.setup.topo
-        for name in topo.initiators:
+        kernels = [*topo.initiators]
+        if engines.find(self.setup.target).own_kernel:
+            kernels.append(topo.storage.name)
+        for name in kernels:
             topo.setNodeInfo(name, {**topo.nodeInfo(name), "cls": KernelHost})
         # One interface more in the switch's namespace, so that no veth has the number of its peer in
         # another: the kernel then takes it for a device without one, and tells of its carrier up
@@ -229,10 +237,28 @@ class Lab(AbstractContextManager["Lab"]):
         kernel.power_on()
         self.hosts[spec.name] = LabHost(self, spec, kernel)
 
+    def _site(self, net: Mininet, space: GuestSpace, keys: Keys) -> Site:
+        """The place of the array; powered on, if it is a kernel of its own."""
+        node, ports = net[self.setup.topo.storage.name], self.setup.topo.storage.ports
+        if not isinstance(node, KernelHost):
+            return Site(LocalRunner(node.name, node.pid), self.folder.work, node.pid)
+        node.prepare(
+            space, keys, self.timeline, self.folder.logs,
+            addresses={port.interface: [] for port in ports},
+            programs=GuestSite.programs(), start=GuestSite.start, memory_mib=ARRAY_MEMORY_MIB,
+        )  # fmt: skip
+        self._undo.callback(node.power_cut)
+        node.power_on()
+        return GuestSite(node, self.folder.disks)
+
     def _observe(self, net: Mininet) -> None:
         topo = self.setup.topo
         array = net[topo.storage.name]
-        macs = {p.name: array.intf(p.interface).MAC() for p in topo.storage.ports}
+        inside = isinstance(array, KernelHost)  # with cards of its own at the same cables
+        macs = {
+            p.name: mac_of(p.interface) if inside else array.intf(p.interface).MAC()
+            for p in topo.storage.ports
+        }
         self.timeline.add(
             "lab", "config", virtual=[str(a.ip) for a in topo.storage.virtual],
             ports={p.name: [str(a.ip) for a in p.addresses] for p in topo.storage.ports},
@@ -243,8 +269,6 @@ class Lab(AbstractContextManager["Lab"]):
             **{p.name: _switch_end(array, p.interface) for p in topo.storage.ports},
             **{h.name: _switch_end(net[h.name], h.interface) for h in topo.initiators.values()},
         }
-        names = {p.interface: p.name for p in topo.storage.ports}
-        self._undo.enter_context(AddressWatcher(self.timeline, array.pid, names))
         captured = {name: self._switch_ends[name] for name in topo.initiators}
         self._undo.callback(self._decode)
         self._capture = Capture(
@@ -289,6 +313,10 @@ class Lab(AbstractContextManager["Lab"]):
         fault = self._faults.pop(number, None)
         if fault:
             fault.__exit__(None, None, None)
+
+    def settle(self) -> None:
+        """Wait until every port has been back for long enough to be used again."""
+        self.observe_for(self.setup.policy.hold_s + 0.2)
 
     def observe_for(self, seconds: float) -> None:
         """Let `seconds` pass, for what must not happen meanwhile; waiting for a state is better."""

@@ -15,6 +15,8 @@ from lab.array import Policy
 from lab.checks import Check
 from lab.errors import BadInput
 from lab.topology import ArrayTopo, load_file
+from targets import engines
+from targets.engines import ENGINES
 
 if TYPE_CHECKING:
     from lab.running import Lab
@@ -35,6 +37,7 @@ class Scenario:
     policy: Policy = field(default_factory=Policy)
     full_capture: bool = False
     listed: bool = True
+    targets: tuple[str, ...] = tuple(ENGINES)
     asked_as: str = ""
     """What the command line calls it: its name, or the FILE.py:name that it was found in."""
 
@@ -56,13 +59,14 @@ def scenario(
     policy: Policy | None = None,
     full_capture: bool = False,
     listed: bool = True,
+    targets: Sequence[str] = tuple(ENGINES),
 ) -> Callable[[Act], Act]:
     """Put a function into the catalogue, under its name with hyphens.
 
     `hosts` are those that it acts on, `topology` is what it runs on unless the command line says
     otherwise, `policy` what its array is told, `full_capture` records all frames instead of control
     traffic only. One that is not `listed` runs by name but is no promise of the catalogue: a
-    negative control.
+    negative control. `targets` are the engines that it can be run with, the usual one first.
     """
 
     def register(act: Act) -> Act:
@@ -72,7 +76,7 @@ def scenario(
             raise BadInput(f"{places}: two scenarios are called {name}; rename one")
         needed = (hosts,) if isinstance(hosts, str) else tuple(hosts)
         _catalogue[name] = Scenario(
-            name, act, needed, topology, policy or Policy(), full_capture, listed
+            name, act, needed, topology, policy or Policy(), full_capture, listed, tuple(targets)
         )
         return act
 
@@ -84,11 +88,16 @@ def _place(act: Act) -> str:
     return f"{code.co_filename}:{code.co_firstlineno}"
 
 
-def check_fits(one: Scenario, topo: ArrayTopo, place: str) -> None:
-    """Raise BadInput if the topology at `place` lacks a host or port that the scenario needs."""
+def check_fits(one: Scenario, topo: ArrayTopo, place: str, target: str | None = None) -> None:
+    """Raise BadInput if the topology at `place` lacks a host or port that the scenario needs, or
+    the engine `target` is unknown, or cannot do what it needs."""
+    if target:
+        engines.find(target)
+    if target and target not in one.targets:
+        raise BadInput(f"scenario {one.name} needs --target {' or '.join(one.targets)}")
     hosts, ports = [*topo.initiators], [port.name for port in topo.storage.ports]
     for wanted, there, what in (
-        ((*one.hosts, *one.policy.fixed), hosts, "host"),
+        ((*one.hosts, *one.policy.fixed, *one.policy.serve), hosts, "host"),
         (one.policy.fixed.values(), ports, "port"),
     ):
         lacking = [name for name in wanted if name not in there]

@@ -34,6 +34,9 @@ class Site:
         """Where its commands run; LabError while it is powered off."""
         return self._runner
 
+    def wait_ready(self) -> None:
+        """Wait until it takes commands: at once."""
+
     def interface(self, name: str) -> str:
         """What the array's interface `name` of the topology is called here."""
         return name
@@ -76,6 +79,8 @@ class GuestSite(Site):
     python = "python3"
     packages = Path("/run/lab")
     modules = ("lab", "lab.controller", "targets")
+    # A module here; the settings that the controller's addresses need are there with it.
+    start = "modprobe ipv6"
 
     def __init__(self, kernel: KernelHost, disks: Path) -> None:
         self._kernel, self._disks = kernel, disks
@@ -83,7 +88,7 @@ class GuestSite(Site):
 
     @classmethod
     def programs(cls) -> dict[str, bytes]:
-        """What KernelHost.prepare() must be given as `programs`."""
+        """What KernelHost.prepare() must be given as `programs`, and `start` as that."""
         return guest_packages(*cls.modules)
 
     @property
@@ -110,7 +115,7 @@ class GuestSite(Site):
         self._kernel.unplug(device)
 
     def wait_ready(self) -> None:
-        """Wait until the kernel, which was powered on, takes commands."""
+        """See Site; the kernel has been powered on."""
         self._kernel.wait_ready()
 
     def power_cut(self) -> None:

@@ -289,7 +289,7 @@ def build(kind: type[ArrayTopo]) -> ArrayTopo:
         return kind()
     except BadInput:
         raise
-    except Exception as wrong:
+    except (Exception, SystemExit) as wrong:
         raise BadInput(f"{_file_of(kind)}:{_line_of(wrong, kind)}: {_told(wrong)}") from wrong
 
 
@@ -321,7 +321,7 @@ def _told(wrong: BaseException) -> str:
     return f"{type(wrong).__name__}: {wrong}"
 
 
-def _line_of(wrong: Exception, kind: type) -> str:
+def _line_of(wrong: BaseException, kind: type) -> str:
     return _line_in(wrong, str(getattr(sys.modules.get(kind.__module__), "__file__", "")))
 
 

@@ -173,6 +173,8 @@ class Lio:
             for session in one["sessions"]:
                 address = split_portal(session["address"])[0]
                 portals = ends.get(address, [])
+                if not portals:
+                    continue  # LIO keeps a session for a while whose connection is gone
                 known = EngineSession(
                     target=iqn,
                     initiator=session["initiator"],

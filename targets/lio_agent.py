@@ -108,9 +108,9 @@ class Agent:
 
     def discovery(self, credentials: dict[str, str]) -> None:
         """Ask for a secret at discovery."""
-        self._iscsi.discovery_enable_auth = True
         self._iscsi.discovery_userid = credentials["userid"]
         self._iscsi.discovery_password = credentials["password"]
+        self._iscsi.discovery_enable_auth = True
 
     def sessions(self, iqn: str) -> dict[str, Any]:
         """The newest session of each initiator, and how many there are in all.
@@ -177,6 +177,7 @@ class Agent:
             for disk in disks:
                 disk.delete()
         self._tpgs.clear()
+        self._iscsi.discovery_enable_auth = False
 
 
 def _authenticate(thing: Any, credentials: dict[str, str]) -> None:

@@ -1,23 +1,31 @@
-"""Two network namespaces for tests of the targets: an array's and one for all hosts."""
+"""An array and all hosts, for tests of the targets: two network namespaces, or a guest and one."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from mininet.log import setLogLevel
 
-from lab.commands import LocalRunner
+from lab import release, sandbox
+from lab.commands import LocalRunner, Runner
+from lab.guest import GuestSpace, KernelHost
+from lab.remote import Keys
+from lab.site import GuestSite
+from lab.timeline import Timeline
 from lab.waiting import wait_for
 
 PORTS = ("10.0.0.11", "10.0.0.12", "10.0.0.13")
 VIRTUAL, VIRTUAL6, PORT6 = "10.0.0.1", "fd00::1", "fd00::12"
 HOSTS = ("10.0.0.101", "10.0.0.102", "10.0.0.103")
 HOST6 = "fd00::101"
+CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x00020000, 0x4000, 1 << 18
 
 
 def initiator_name(source: str) -> str:
@@ -27,9 +35,10 @@ def initiator_name(source: str) -> str:
 
 @dataclass
 class Net:
-    array: LocalRunner
+    array: Runner
     hosts: LocalRunner
     hosts_pid: int
+    guest: GuestSite | None = None
 
 
 @contextlib.contextmanager
@@ -58,12 +67,64 @@ def network() -> Iterator[Net]:
     if os.geteuid():
         pytest.skip("needs to be root, or in a sandbox")
     with namespace("a1") as (array, _), namespace("hosts") as (hosts, pid):
-        link = f"link add a1-p1 type veth peer name h-eth0 netns {pid}"
-        on = [link, "link set lo up", "link set a1-p1 up"]
-        on += [f"addr add {a}/24 dev a1-p1" for a in (VIRTUAL, *PORTS)]
-        on += [f"addr add {a}/64 dev a1-p1 nodad" for a in (VIRTUAL6, PORT6)]
-        array.run(["ip", "-batch", "-"], stdin="\n".join(on))
-        on = ["link set h-eth0 up"] + [f"addr add {a}/24 dev h-eth0" for a in HOSTS]
-        on += [f"addr add {HOST6}/64 dev h-eth0 nodad"]
-        hosts.run(["ip", "-batch", "-"], stdin="\n".join(on))
+        array.run(
+            ["ip", "link", "add", "a1-p1", "type", "veth", "peer", "h-eth0", "netns", str(pid)]
+        )
+        _address(array, "a1-p1", (VIRTUAL, *PORTS), (VIRTUAL6, PORT6))
+        _address(hosts, "h-eth0", HOSTS, (HOST6,))
         yield Net(array, hosts, pid)
+
+
+def _cable(pid: int) -> list[str]:
+    return f"ip link add a1-p1 type veth peer h-eth0 netns {pid}".split()
+
+
+def _address(runner: Runner, interface: str, four: Sequence[str], six: Sequence[str]) -> None:
+    on = ["link set lo up", f"link set {interface} up"]
+    on += [f"addr add {a}/24 dev {interface}" for a in four]
+    on += [f"addr add {a}/64 dev {interface} nodad" for a in six]
+    runner.run(["ip", "-batch", "-"], stdin="\n".join(on))
+
+
+@contextlib.contextmanager
+def guest_network(work: Path, disks: Path) -> Iterator[Net]:
+    """The same with a kernel of the array's own, whose disks are files below `disks`.
+
+    `work` must be empty. The mounts of the calling process become its own, for ever.
+    """
+    image = release.find(release.DEFAULT_RELEASE)
+    if os.geteuid():
+        pytest.skip("needs to be root, or in a sandbox")
+    if image is None:
+        pytest.skip(f"no image of {release.DEFAULT_RELEASE}; `lab image build` makes it")
+    if ctypes.CDLL(None).unshare(CLONE_NEWNS):
+        pytest.skip("mounts of its own are not allowed here")
+    sandbox.mount("none", Path("/"), flags=MS_REC | MS_PRIVATE)
+    setLogLevel("critical")
+    with contextlib.ExitStack() as undo, namespace("hosts") as (hosts, pid):
+        sandbox.mount_tmpfs(work)
+        undo.callback(sandbox.unmount, work)
+        space = GuestSpace.prepare(image, work)
+        sandbox.bind(disks, space.root / "luns")
+        kernel = KernelHost("a1")
+        undo.callback(kernel.terminate)
+        LocalRunner("a1", kernel.pid).run(_cable(pid))
+        kernel.prepare(
+            space, Keys.make(), Timeline(), work,
+            addresses={"a1-p1": []}, programs=GuestSite.programs(), start=GuestSite.start,
+        )  # fmt: skip
+        undo.callback(kernel.power_cut)
+        kernel.power_on()
+        site = GuestSite(kernel, disks)
+        site.wait_ready()
+        _address(hosts, "h-eth0", HOSTS, (HOST6,))
+        net = Net(site.runner, hosts, pid, site)
+        booted(net)
+        yield net
+
+
+def booted(net: Net) -> None:
+    """Give a guest that has just booted its addresses."""
+    assert net.guest
+    net.array = net.guest.runner
+    _address(net.array, "p1", (VIRTUAL, *PORTS), (VIRTUAL6, PORT6))

@@ -11,11 +11,13 @@ import pytest
 from net import HOST6, HOSTS, PORT6, PORTS, VIRTUAL, VIRTUAL6, Net, initiator_name, network
 from wire import Initiator
 
+from lab.controller.output import Steering
 from lab.errors import BadInput, LabError
+from lab.site import Site
 from lab.waiting import wait_for
 from targets.base import EngineSession, Lun, TargetSpec
 from targets.tgt import Tgt
-from targets.virtual_port import VirtualPort, write_answer
+from targets.virtual_port import VirtualPort
 
 IQN, SECRET_IQN = "iqn.2024-01.lab.a1:disk", "iqn.2024-01.lab.a1:private"
 HOST = "iqn.2024-01.lab.h1:host"
@@ -32,7 +34,9 @@ def net() -> Iterator[Net]:
 def array(net, tmp_path) -> Iterator[tuple[Tgt, VirtualPort, list[dict]]]:
     events: list[dict] = []
     engine = Tgt(net.array, tmp_path / "work", tmp_path / "logs")
-    front = VirtualPort(net.array, tmp_path / "work", tmp_path / "logs", on_event=events.append)
+    front = VirtualPort(
+        Site(net.array, tmp_path / "work"), tmp_path / "logs", on_event=events.append
+    )
     disk = Lun(1, tmp_path / "disk1", 16 << 20, "a1000001", "SN0001")
     other = Lun(1, tmp_path / "disk2", 16 << 20, "a1000002", "SN0002")
     targets = [
@@ -86,6 +90,20 @@ def test_each_host_is_sent_to_its_port(front, host):
         assert login.isid == initiator.isid
 
 
+def test_the_controller_and_the_front_agree(array, host):
+    """Who is known is sent on or served, who is not gets the default: lab/controller/output.py."""
+    _, front, _ = array
+    steering = Steering(front.steering)
+    steering.write(HOSTS[0], PORTS[1])
+    steering.write(HOSTS[1], None)
+    steering.write("default", PORTS[2])
+    assert sent_to(host().login(IQN)) == f"{PORTS[1]}:3260"
+    assert host(source=HOSTS[1]).login(IQN).status == 0
+    assert sent_to(host(source=HOSTS[2]).login(IQN)) == f"{PORTS[2]}:3260"
+    steering.write("default", None)
+    assert host(source=HOSTS[2]).login(IQN).status == 0
+
+
 def test_a_new_answer_counts_at_once(front, host):
     front.steer(HOSTS[0], PORTS[1])
     assert sent_to(host().login(IQN)) == f"{PORTS[1]}:3260"
@@ -102,15 +120,15 @@ def test_with_no_answer_the_service_is_unavailable(front, host):
 
 
 def test_an_answer_that_makes_no_sense_is_a_target_error(front, host):
+    front.steer(HOSTS[0], PORTS[0])
     (front.steering / HOSTS[0]).write_text("10.0.0.12:3260:Sometimes\n")
     assert host().login(IQN).status == 0x0300
 
 
-@pytest.mark.parametrize("line", ["here", f"{HOSTS[0]}:3260:Temporary"])
-def test_a_host_can_be_served_here(array, host, line):
+def test_a_host_can_be_served_here(array, host):
     engine, front, events = array
     front.steer(None, PORTS[0])
-    (front.steering / HOSTS[0]).write_text(line + "\n")
+    front.steer(HOSTS[0], None)
     here = host()
     assert here.login(IQN).status == 0
     seen = front.locate(engine.sessions())
@@ -199,7 +217,7 @@ def test_ipv6_redirect(front, host):
     front.steer(HOSTS[0], PORT6)
     assert sent_to(host(VIRTUAL6, HOST6).login(IQN)) == f"[{PORT6}]:3260"
     assert sent_to(host().login(IQN)) == f"[{PORT6}]:3260"
-    front.steer(HOST6, HOST6)
+    front.steer(HOST6, None)
     assert host(VIRTUAL6, HOST6).login(IQN).status == 0
 
 
@@ -231,11 +249,12 @@ def test_no_login_sees_half_an_answer(front, host):
     ends = {f"{PORTS[0]}:3260", f"{PORTS[1]}:3260"}
     front.steer(HOSTS[0], PORTS[0])
     stop = threading.Event()
+    controller = Steering(front.steering)
 
     def flip() -> None:
         while not stop.is_set():
             for port in PORTS[:2]:
-                write_answer(front.steering, HOSTS[0], port)
+                controller.write(HOSTS[0], port)
 
     thread = threading.Thread(target=flip)
     thread.start()
@@ -301,7 +320,7 @@ def test_without_an_engine_the_service_is_unavailable(array, host):
 
 
 def test_an_address_may_come_later(net, tmp_path, host):
-    front = VirtualPort(net.array, tmp_path / "work", tmp_path)
+    front = VirtualPort(Site(net.array, tmp_path / "work"), tmp_path)
     try:
         front.start(["10.0.0.99"], [TargetSpec(IQN, ())], "127.0.0.1:9")
         front.steer(None, PORTS[0])
@@ -327,7 +346,7 @@ def test_it_ends_with_the_lab(front):
 
 
 def test_what_cannot_be_started_says_why(net, front, tmp_path):
-    other = VirtualPort(net.array, tmp_path / "other", tmp_path)
+    other = VirtualPort(Site(net.array, tmp_path / "other"), tmp_path)
     with pytest.raises(BadInput, match="has no address"):
         other.start([], [], "127.0.0.1:9")
     with pytest.raises(BadInput, match="one portal twice"):

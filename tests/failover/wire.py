@@ -135,9 +135,15 @@ class Initiator:
             return answer
         keys = {"HeaderDigest": "None", "DataDigest": "None", "MaxRecvDataSegmentLength": "65536"}
         keys |= {"DefaultTime2Wait": "2", "ErrorRecoveryLevel": "0", "X-lab.test": "1"}
+        told = dict(answer.keys)
         flags, last = self.login_step(0x87, keys)
+        while not last.status and not flags & 0x80:
+            # What the target offers of its own accord is answered by the same.
+            told |= last.keys
+            keys = {k: v for k, v in last.keys.items() if k not in keys}
+            flags, last = self.login_step(0x87, keys)
         assert last.status or flags & 0x83 == 0x83, hex(flags)
-        return Login(last.status, answer.keys | last.keys, last.isid)
+        return Login(last.status, told | last.keys, last.isid)
 
     def discover(self, what: str = "All") -> list[tuple[str, str]]:
         """SendTargets: pairs of target name and address."""
@@ -145,8 +151,13 @@ class Initiator:
         header, data = self.receive()
         assert header[0] == 0x24
         assert header[16:20] == b"\0\0\0\7"
-        lines = [line.partition("=")[2] for line in data.decode().split("\0") if line]
-        return list(zip(lines[::2], lines[1::2], strict=True))
+        found, name = [], ""
+        for key, _, value in (line.partition("=") for line in data.decode().split("\0") if line):
+            if key == "TargetName":
+                name = value
+            else:
+                found.append((name, value))
+        return found
 
     def ping(self) -> bytes:
         """NOP-Out with data, and the data that comes back."""

@@ -16,7 +16,7 @@ IQN = "iqn.2026-01.lab.failover:a1"
 TCP = """\
 tcp|  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid
 tcp|   0: 6500000A:C822 0C00000A:0CBC 01 00000000:00000000 00:00000000 00000000     0
-tcp|   1: 6500000A:C824 0100000A:0CBC 06 00000000:00000000 00:00000000 00000000     0
+tcp|   1: 6500000A:C824 0C00000A:0CBC 06 00000000:00000000 00:00000000 00000000     0
 """
 ONE = f"session|3|{IQN}|LOGGED_IN|10.0.0.12|3260|10.0.0.1|3260\n"
 
@@ -34,9 +34,8 @@ def test_a_session_with_its_disk_and_connection():
 
 def test_ipv6():
     text = f"session|1|{IQN}|LOGGED_IN|fd00:0:0:0:0:0:0:12|3260|[fd00::1]|3260\n"
-    text += (
-        "tcp|   0: 000000FD000000000000000065000000:C822 000000FD000000000000000012000000:0CBC 01 0\n"
-    )
+    ours, theirs = "000000FD000000000000000065000000", "000000FD000000000000000012000000"
+    text += f"tcp|   0: {ours}:C822 {theirs}:0CBC 01 0\n"
     (session,) = parse_sessions(text)
     assert session.current == "[fd00::12]:3260"
     assert session.persistent == "[fd00::1]:3260"

@@ -10,6 +10,7 @@ import pytest
 
 from lab.commands import LocalRunner
 from lab.errors import BadInput, CommandFailed, LabError, Missing
+from lab.site import Site
 from targets.base import (
     ChapAccount,
     KillableDaemon,
@@ -25,7 +26,7 @@ from targets.base import (
 from targets.front import Front
 from targets.tgt import Tgt
 from targets.tgtadm import Tgtadm
-from targets.virtual_port import write_answer
+from targets.virtual_port import VirtualPort
 
 DISK = Lun(1, Path("/run/disk1"), 1 << 20, "a1000001", "SN0001")
 TARGET = TargetSpec("iqn.2024-01.lab.a1:disk", (DISK,))
@@ -112,11 +113,12 @@ def test_what_is_no_portal(text):
 
 
 def test_answers_for_the_virtual_port(tmp_path):
-    write_answer(tmp_path, "10.0.0.101", "10.0.0.12")
-    write_answer(tmp_path, "FD00::101", "fd00::12", permanent=True)
-    write_answer(tmp_path, "10.0.0.102", None)
-    write_answer(tmp_path, None, "10.0.0.11:3260")
-    written = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    front = VirtualPort(Site(LocalRunner("a1"), tmp_path), tmp_path)
+    front.steer("10.0.0.101", "10.0.0.12")
+    front.steer("FD00::101", "fd00::12", permanent=True)
+    front.steer("10.0.0.102", None)
+    front.steer(None, "10.0.0.11:3260")
+    written = {path.name: path.read_text() for path in front.steering.iterdir()}
     assert written == {
         "10.0.0.101": "10.0.0.12:3260:Temporary\n",
         "fd00::101": "[fd00::12]:3260:Permanent\n",

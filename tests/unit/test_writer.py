@@ -75,7 +75,9 @@ class Guest:
 
     def __exit__(self, *_: object) -> None:
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+        self.process.stdout.close()
+        self.process.stdin.close()
 
 
 def put(disk: Path, block: int, data: bytes, offset: int = 0) -> None:

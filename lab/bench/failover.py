@@ -1,0 +1,173 @@
+"""How long a host's disk stands still when its port dies, by method: measured in alternation."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lab import faults, topology
+from lab.bench.harness import in_sandbox
+from lab.bench.methods import METHODS, Method
+from lab.checks.disk import gaps
+from lab.errors import BadInput, LabError
+from lab.release import Image
+from lab.running import Folder, Lab, LabHost, Setup
+from lab.timeline import Timeline
+from lab.waiting import wait_for
+
+ROUND = 5
+"""Failovers on one lab, before the next method has its turn."""
+FAULTS = {"carrier": faults.cable_pulled, "silent": faults.port_silenced}
+_RECOVERY_SECONDS = 90.0
+_BEFORE_S = 0.1
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One failover, in milliseconds since the fault, None where there was no such moment.
+
+    `stall`: the longest gap in completed I/O. `detected`: something was first done about it (an
+    address left its port). `acted`: the address was up on the new port. `survived`: the same
+    session, with no I/O error.
+    """
+
+    stall: float
+    detected: float | None
+    acted: float | None
+    survived: bool
+
+
+def run(
+    method_names: Sequence[str],
+    fault: str,
+    trials: int,
+    image: Image,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Measure `trials` failovers of each method and return what --json prints.
+
+    The methods take turns, ROUND failovers at a time, each on a lab of its own. Raises BadInput
+    for an unknown method or fault, Missing where a method's program is not installed.
+    """
+    if fault not in FAULTS:
+        raise BadInput(f"no fault {fault!r}; there are {', '.join(FAULTS)}")
+    methods = []
+    for name in method_names:
+        if name not in METHODS:
+            raise BadInput(f"no method {name!r}; there are {', '.join(METHODS)}")
+        METHODS[name].require()
+        methods.append(METHODS[name])
+    samples: dict[str, list[Sample]] = {method.name: [] for method in methods}
+    versions: dict[str, str] = {}
+    for first in range(0, trials, ROUND):
+        count = min(ROUND, trials - first)
+        for method in methods:
+            say(f"{method.name}, trials {first + 1} to {first + count} of {trials}")
+            found = in_sandbox(partial(_round, method, fault, count, image))
+            samples[method.name] += [Sample(**s) for s in found["samples"]]
+            versions.update(found["versions"])
+    return {
+        "fault": fault,
+        "trials": trials,
+        "versions": versions,
+        "methods": {name: summary(found) for name, found in samples.items()},
+    }
+
+
+def summary(samples: Sequence[Sample]) -> dict[str, Any]:
+    """The distribution of the stall in milliseconds, and medians of detection and action."""
+    stalls = sorted(s.stall for s in samples)
+    return {
+        "stall_ms": distribution(stalls),
+        "detected_ms": _median(s.detected for s in samples),
+        "acted_ms": _median(s.acted for s in samples),
+        "samples": stalls,
+        "survived": sum(s.survived for s in samples),
+    }
+
+
+def distribution(values: Sequence[float]) -> dict[str, float]:
+    """Least, median, 95th and 99th percentile (nearest rank), greatest."""
+    ordered = sorted(values)
+
+    def rank(share: float) -> float:
+        return ordered[max(0, -(-int(share * 100) * len(ordered) // 100) - 1)]
+
+    figures = {
+        "min": ordered[0],
+        "median": statistics.median(ordered),
+        "p95": rank(0.95),
+        "p99": rank(0.99),
+        "max": ordered[-1],
+    }
+    return {name: round(value, 2) for name, value in figures.items()}
+
+
+def _median(values: Any) -> float | None:
+    known = [v for v in values if v is not None]
+    return round(statistics.median(known), 2) if known else None
+
+
+def _round(method: Method, fault: str, count: int, image: Image, work: Path) -> dict[str, Any]:
+    """`count` failovers on a new lab; needs the sandbox."""
+    (work / ".work").mkdir()
+    timeline = Timeline()
+    setup = Setup(topology.load("one_switch"), image, method.policy)
+    with Lab(setup, Folder(work), timeline, lambda _: None) as lab, method.running(lab):
+        h1 = lab.host("h1")
+        h1.login()
+        h1.start_writing()
+        found = [asdict(_failover(lab, h1, method, fault)) for _ in range(count)]
+        h1.writer.stop()
+        return {"samples": found, "versions": lab.versions()}
+
+
+def _failover(lab: Lab, h1: LabHost, method: Method, fault: str) -> Sample:
+    h1.keeps_writing(200)
+    before = h1.session("before")
+    port = lab.array.port_of(before.address)
+    number = lab.begin(FAULTS[fault](lab, port))
+    began = lab.timeline.events("fault")[-1]["t"]
+    h1.keeps_writing(200, _RECOVERY_SECONDS)
+    after = h1.session("after")
+    until = lab.timeline.events("io", h1.name)[-1]["t"]
+    lab.end(number)
+    sample = _sample(lab.timeline, h1.name, before.address, began, until)
+    if method.goes_home:
+        wait_for(
+            f"{before.address} to return to {port}",
+            lambda: lab.array.owners(before.address),
+            until=lambda owners: owners == {port},
+            seconds=30,
+        )
+    lab.settle()
+    same = (before.sid, before.device, before.target) == (after.sid, after.device, after.target)
+    return Sample(**{**asdict(sample), "survived": sample.survived and same})
+
+
+def _sample(timeline: Timeline, host: str, address: str, began: float, until: float) -> Sample:
+    io = [e for e in timeline.events("io", host) if began - 5 < e["t"] <= until]
+    done = [e["t"] for e in io if e["status"] == "ok" and e["t"] >= began - _BEFORE_S]
+    # Only what begins about the fault: the way home, later, may have a gap of its own.
+    stall = max(gaps(done, began - _BEFORE_S, until), key=lambda gap: gap.ms)
+    moves = [
+        e
+        for e in timeline.events("address")
+        if e["address"] == address and began <= e["t"] <= until
+    ]
+    if not done:
+        raise LabError("no I/O was completed around the fault")
+    return Sample(
+        round(stall.ms, 2),
+        _since(began, [e for e in moves if e["op"] == "del"]),
+        _since(began, [e for e in moves if e["op"] == "add"]),
+        all(e["status"] == "ok" for e in io),
+    )
+
+
+def _since(began: float, events: Sequence[dict[str, Any]]) -> float | None:
+    return round((events[0]["t"] - began) * 1000, 2) if events else None

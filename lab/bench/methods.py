@@ -1,0 +1,220 @@
+"""The ways in which an address gets from a dead port to a live one, measured side by side."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from ipaddress import IPv4Interface
+
+from lab.array import Policy
+from lab.commands import Runner, require
+from lab.controller.config import FIRST_TABLE
+from lab.running import Lab
+from lab.topology import PortSpec
+from lab.waiting import wait_for
+
+Running = Callable[[Lab], AbstractContextManager[None]]
+
+_HOLD_S = 0.3
+_FIXED = {"h1": "p1"}
+_NOBODY = Policy(controller=False, redirect="fixed", fixed=_FIXED, hold_s=3.0)
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way: what it is, the array's policy, and what runs in the array meanwhile.
+
+    `goes_home` says whether the address returns to its port when that is back, and `program` (of
+    the Debian package `package`) is what must be installed.
+    """
+
+    name: str
+    what: str
+    policy: Policy
+    running: Running = nullcontext  # type: ignore[assignment]
+    goes_home: bool = True
+    program: str = "ip"
+    package: str = "iproute2"
+
+    def require(self) -> str:
+        """The path of its program; Missing if it is not installed."""
+        return require(self.program, self.package)
+
+
+@dataclass(frozen=True)
+class _Move:
+    """What every method moves: the data address of the first port, to the second."""
+
+    old: PortSpec
+    new: PortSpec
+    address: IPv4Interface
+    table: int
+
+    @classmethod
+    def of(cls, lab: Lab) -> _Move:
+        old, new = lab.array.spec.ports[:2]
+        address = old.addresses[0]
+        assert isinstance(address, IPv4Interface)
+        # The routing table is that of the address: the virtual ones come first (Array, config).
+        return cls(old, new, address, FIRST_TABLE + len(lab.array.spec.virtual))
+
+
+_MOVE = """\
+owner=%(old)s
+move() {
+  ip addr del %(address)s dev "$owner"
+  ip addr add %(address)s dev "$1" noprefixroute
+  ip route replace %(subnet)s dev "$1" table %(table)d
+  owner=$1
+  arping -q -c 3 -U -I "$1" %(ip)s &
+}
+"""
+_POLLING = """\
+# What is found most often: look ten times a second, move the address, tell the neighbours.
+echo watching
+while sleep 0.1; do
+  if ip link show dev %(old)s | grep -q NO-CARRIER; then wanted=%(new)s; else wanted=%(old)s; fi
+  [ "$owner" = "$wanted" ] || move "$wanted"
+done
+"""
+_MONITORING = """\
+# The same, but told of the link by the kernel.
+echo watching
+ip monitor link | while read -r line; do
+  case $line in
+    *" %(old)s"*NO-CARRIER*) [ "$owner" = %(new)s ] || move %(new)s ;;
+    *" %(old)s"*LOWER_UP*) [ "$owner" = %(old)s ] || move %(old)s ;;
+  esac
+done
+"""
+
+
+def _script(text: str, *, listening: bool) -> Running:
+    @contextmanager
+    def run(lab: Lab) -> Iterator[None]:
+        move = _Move.of(lab)
+        filled = (_MOVE + text) % {
+            "old": move.old.interface, "new": move.new.interface, "address": move.address,
+            "ip": move.address.ip, "subnet": move.address.network, "table": move.table,
+        }  # fmt: skip
+        lines: list[str] = []
+        process = lab.array.runner.start(
+            ["sh", "-c", filled], log=lab.folder.logs / "script.log", on_line=lines.append
+        )
+        try:
+            wait_for("the script", lambda: "watching" in lines, seconds=5)
+            if listening:
+                wait_for("ip monitor", lambda: _listens(lab.array.runner), seconds=5)
+            yield
+        finally:
+            process.kill()
+
+    return run
+
+
+def _listens(runner: Runner) -> bool:
+    """Whether a program waits for link events in that namespace (groups bit 0 of NETLINK_ROUTE)."""
+    rows = runner.run(["cat", "/proc/net/netlink"]).output.splitlines()[1:]
+    return any(row.split()[1] == "0" and int(row.split()[3], 16) & 1 for row in rows)
+
+
+_INSTANCE = """\
+global_defs {
+  router_id %(interface)s
+  vrrp_version %(version)d
+}
+vrrp_instance port {
+  state %(state)s
+  interface %(interface)s
+  virtual_router_id 11
+  priority %(priority)d
+  advert_int %(interval)s
+  mcast_src_ip %(source)s
+  virtual_ipaddress {
+    %(address)s dev %(interface)s noprefixroute
+  }
+  virtual_routes {
+    %(subnet)s dev %(interface)s table %(table)d
+  }
+}
+"""
+
+
+def _keepalived(version: int, interval: str) -> Running:
+    @contextmanager
+    def run(lab: Lab) -> Iterator[None]:
+        """One keepalived a port, as one a head; both in the array's namespace."""
+        move = _Move.of(lab)
+        runner, processes = lab.array.runner, []
+        # Both ends of VRRP have addresses of this namespace, which it would else drop as forged.
+        for port in (move.old, move.new):
+            runner.run(["sysctl", "-qw", f"net.ipv4.conf.{port.interface}.accept_local=1"])
+        runner.run(["ip", "addr", "del", str(move.address), "dev", move.old.interface])
+        sources = (lab.array.virtual, lab.array.address_of(move.new.name))
+        try:
+            for port, source, state, priority in (
+                (move.old, sources[0], "MASTER", 150), (move.new, sources[1], "BACKUP", 100),
+            ):  # fmt: skip
+                config = lab.folder.work / f"keepalived-{port.name}.conf"
+                config.write_text(_INSTANCE % {
+                    "interface": port.interface, "version": version, "state": state,
+                    "priority": priority, "interval": interval, "source": source,
+                    "address": move.address, "subnet": move.address.network, "table": move.table,
+                })  # fmt: skip
+                pid = lab.folder.work / f"keepalived-{port.name}"
+                argv = [
+                    "keepalived", "--dont-fork", "--log-console", "--log-detail", "--vrrp",
+                    f"--use-file={config}", f"--pid={pid}.pid", f"--vrrp_pid={pid}.vrrp",
+                ]  # fmt: skip
+                log = lab.folder.logs / f"keepalived-{port.name}.log"
+                processes.append(runner.start(argv, log=log))
+            wait_for(
+                "keepalived to take the address",
+                lambda: lab.array.owners(str(move.address.ip)),
+                until=lambda owners: owners == {move.old.name},
+                seconds=20,
+            )
+            yield
+        finally:
+            for process in processes:
+                process.kill()
+
+    return run
+
+
+METHODS = {
+    method.name: method
+    for method in (
+        Method(
+            "controller", "our controller: netlink event, running `ip -batch -`, raw announcements",
+            Policy(redirect="fixed", fixed=_FIXED, hold_s=_HOLD_S), program=sys.executable,
+            package="python3",
+        ),
+        Method(
+            "redirect-only", "the address stays dead; the host logs in anew and is redirected",
+            Policy(mode="redirect-only", hold_s=_HOLD_S), goes_home=False,
+            program=sys.executable, package="python3",
+        ),
+        Method(
+            "shell-script", "a script that looks every 0.1 s: `ip link`, `ip addr`, `arping`",
+            _NOBODY, _script(_POLLING, listening=False), program="arping",
+            package="iputils-arping",
+        ),
+        Method(
+            "shell-monitor", "a script that is told: `ip monitor`, `ip addr`, `arping`",
+            _NOBODY, _script(_MONITORING, listening=True), program="arping",
+            package="iputils-arping",
+        ),
+        Method(
+            "keepalived", "keepalived with its default timers (VRRP 2, one second)",
+            _NOBODY, _keepalived(2, "1"), program="keepalived", package="keepalived",
+        ),
+        Method(
+            "keepalived-fast", "keepalived with its fastest timers (VRRP 3, 10 ms)",
+            _NOBODY, _keepalived(3, "0.01"), program="keepalived", package="keepalived",
+        ),
+    )
+}  # fmt: skip
+"""All methods by name, in the order in which they are measured and shown."""

@@ -1,0 +1,93 @@
+"""What a measurement of failovers leaves: figures, a table, and a picture."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from lab.bench.methods import METHODS
+
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _RIGHT, _TOP = 860, 420, 60, 50, 190, 20
+_COLOURS = ("#2563c9", "#b35900", "#0f7d6c", "#c2255c", "#6741d9", "#495057")
+
+
+def write(folder: Path, found: dict[str, Any]) -> str:
+    """Write result.json, table.md and cdf.svg into `folder`, and return the table."""
+    (folder / ".work").rmdir()
+    (folder / "result.json").write_text(json.dumps(found, indent=1) + "\n")
+    table = markdown(found)
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    command = f"lab bench failover --fault {found['fault']} --trials {found['trials']}"
+    text = f"{table}\n\nMeasured with `{command}`; {versions}.\n"
+    (folder / "table.md").write_text(text)
+    samples = {name: one["samples"] for name, one in found["methods"].items()}
+    (folder / "cdf.svg").write_text(cdf(samples))
+    return table
+
+
+def markdown(found: dict[str, Any]) -> str:
+    """A row a method: how long the disk stood still, in milliseconds."""
+    lines = [
+        "| method | min | median | p95 | p99 | max | address moved | survived |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for name, one in found["methods"].items():
+        stall = one["stall_ms"]
+        figures = " | ".join(_figure(stall[key]) for key in ("min", "median", "p95", "p99", "max"))
+        acted = _figure(one["acted_ms"]) if one["acted_ms"] is not None else "—"
+        survived = f"{one['survived']} of {found['trials']}"
+        lines.append(f"| {METHODS[name].what} | {figures} | {acted} | {survived} |")
+    return "\n".join(lines)
+
+
+def _figure(value: float) -> str:
+    return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def cdf(samples: dict[str, Sequence[float]]) -> str:
+    """The share of failovers that stalled no longer than so long, on a logarithmic axis, as SVG."""
+    values = [value for found in samples.values() for value in found]
+    low = math.floor(math.log10(max(min(values), 0.1)))
+    high = math.ceil(math.log10(max(values)))
+    high = max(high, low + 1)
+
+    def x(value: float) -> float:
+        share = (math.log10(max(value, 0.1)) - low) / (high - low)
+        return _LEFT + share * (_WIDTH - _LEFT - _RIGHT)
+
+    def y(share: float) -> float:
+        return _HEIGHT - _BOTTOM - share * (_HEIGHT - _BOTTOM - _TOP)
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
+        'font-family="sans-serif" font-size="13">',
+        f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#fff"/>',
+    ]
+    for power in range(low, high + 1):
+        at = x(10.0**power)
+        label = f"{10**power:g} ms" if power < 3 else f"{10 ** (power - 3):g} s"
+        parts.append(f'<path d="M{at:.1f} {_TOP}V{y(0):.1f}" stroke="#ddd"/>')
+        parts.append(f'<text x="{at:.1f}" y="{y(0) + 20:.1f}" text-anchor="middle">{label}</text>')
+    for share in (0, 0.25, 0.5, 0.75, 1):
+        parts.append(f'<path d="M{_LEFT} {y(share):.1f}H{_WIDTH - _RIGHT}" stroke="#eee"/>')
+        parts.append(
+            f'<text x="{_LEFT - 8}" y="{y(share) + 4:.1f}" text-anchor="end">{share:.0%}</text>'
+        )
+    middle = (_LEFT + _WIDTH - _RIGHT) / 2
+    title = "longest gap in completed I/O after the port died"
+    parts.append(f'<text x="{middle}" y="{_HEIGHT - 8}" text-anchor="middle">{title}</text>')
+    for number, (name, found) in enumerate(samples.items()):
+        colour, ordered = _COLOURS[number % len(_COLOURS)], sorted(found)
+        path = f"M{x(ordered[0]):.1f} {y(0):.1f}"
+        for rank, value in enumerate(ordered, 1):
+            path += f"H{x(value):.1f}V{y(rank / len(ordered)):.1f}"
+        parts.append(f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        row = _TOP + 16 + 20 * number
+        parts.append(
+            f'<text x="{_WIDTH - _RIGHT + 14}" y="{row}" fill="{colour}">{escape(name)}</text>'
+        )
+    return "\n".join([*parts, "</svg>\n"])
