@@ -48,6 +48,19 @@ def port_silenced(lab: Lab, name: str) -> Iterator[None]:
 
 
 @contextmanager
+def array_powered_off(lab: Lab) -> Iterator[None]:
+    """Cut the power of the array; when the fault ends it is on again and serves."""
+    name = lab.array.spec.name
+    lab.timeline.add(name, "fault", name="power-cut", phase="begin")
+    lab.array.power_cut()
+    try:
+        yield
+    finally:
+        lab.array.power_on()
+        lab.timeline.add(name, "fault", name="power-cut", phase="end")
+
+
+@contextmanager
 def second_owner(lab: Lab, address: str, port: str) -> Iterator[None]:
     """Give `address` to `port` as well, behind the controller's back: a split brain."""
     interface = next(p.interface for p in lab.array.spec.ports if p.name == port)

@@ -216,4 +216,4 @@ def _key(message: Any) -> tuple[int, str]:
 
 def is_local(address: str) -> bool:
     """Whether it is a loopback or link-local address, of which no observer tells."""
-    return address.startswith(("127.", "fe80:")) or address == "::1"
+    return address.startswith(("127.", "169.254.", "fe80:")) or address == "::1"
