@@ -46,7 +46,7 @@ Target = Annotated[
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="Run folder; must not be there yet.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
-Seed = Annotated[int, typer.Option("--seed", help="Fixes the order of the writes.", min=0)]
+Seed = Annotated[int, typer.Option("--seed", help="Fixes what is written where.", min=0, max=2**63)]
 
 
 @app.command("list")
@@ -96,27 +96,36 @@ def _run(
 ) -> int:
     chosen = [scenarios.find(name) for name in names]
     machine.require_for_runs()
-    results: list[dict[str, Any]] = []
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    for number, one in enumerate(chosen):
-        folder = _folder(out, stamp, one.name, number, len(chosen))
-        with Progress("image of " + release, quiet=as_json) as progress:
-            plan = runs.plan(
-                one, out=folder, topology_name=topology, target=target, release_name=release,
-                seed=seed, say=progress.say,
-            )  # fmt: skip
-        result = runs.run(plan, quiet=as_json)
-        results.append({**result, "folder": str(folder)})
-    if as_json:
-        print(json.dumps(results, indent=1))
-    else:
-        print_results(_out, results)
+    plans: list[runs.Plan] = []
+    results: list[dict[str, Any]] = []
+    try:
+        with Progress("image of " + release) as progress:
+            for number, one in enumerate(chosen):
+                folder = _folder(out, stamp, one.name, number, len(chosen))
+                plans.append(
+                    runs.plan(
+                        one, out=folder, topology_name=topology, target=target,
+                        release_name=release, seed=seed, say=progress.say,
+                    )
+                )  # fmt: skip
+        for plan in plans:
+            results.append({**runs.run(plan), "folder": str(plan.shown)})
+    finally:
+        # What has run is told whatever became of the rest, which leaves no empty folders.
+        for plan in plans[len(results) :]:
+            runs.discard_unused(plan.folder)
+        if results and as_json:
+            print(json.dumps(results, indent=1))
+        elif results:
+            print_results(_out, results)
     return runs.exit_code(r["verdict"] for r in results)
 
 
 def _folder(out: Path | None, stamp: str, name: str, number: int, count: int) -> Path:
     if out is None:
-        return Path("runs") / f"{stamp}-{name}"
+        several = f"{number + 1}-" if count > 1 else ""
+        return Path("runs") / f"{stamp}-{several}{name}"
     return out if count == 1 else out / f"{number + 1}-{name}"
 
 
@@ -170,7 +179,7 @@ def bench_boot(
     from lab.bench import boot
 
     machine.require_for_runs()
-    with Progress("bench boot", quiet=as_json) as progress:
+    with Progress("bench boot") as progress:
         image = images.ensure(release, progress.say)
         progress.say(f"{4 * trials} boots")
         found = in_sandbox(lambda work: boot.measure(image, work, trials).as_json())
@@ -201,7 +210,7 @@ def bench_failover(
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     folder = out or Path("runs") / f"{stamp}-bench-failover"
     names = method or [*METHODS]
-    with Progress("bench failover", quiet=as_json) as progress:
+    with Progress("bench failover") as progress:
         image = images.ensure(release, progress.say)
         runs.make_folder(folder, 1 << 20)
         found = failover.run(names, fault, trials, image, progress.say)
@@ -232,9 +241,16 @@ def main() -> None:
         print(f"lab: {wrong.format_message()}", file=sys.stderr)
         status = BadInput.exit_code
     except (KeyboardInterrupt, click.Abort):
-        print("lab: interrupted", file=sys.stderr)
+        print("lab: interrupted; everything it started is gone", file=sys.stderr)
         status = 130
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
         status = error.exit_code
+    except BrokenPipeError:
+        # Whoever reads wants no more; nor shall the interpreter say so when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    except OSError as refused:
+        print(f"lab: {refused}", file=sys.stderr)
+        status = LabError.exit_code
     sys.exit(status if isinstance(status, int) else 0)

@@ -63,7 +63,7 @@ def array_powered_off(lab: Lab) -> Iterator[None]:
 @contextmanager
 def second_owner(lab: Lab, address: str, port: str) -> Iterator[None]:
     """Give `address` to `port` as well, behind the controller's back: a split brain."""
-    interface = next(p.interface for p in lab.array.spec.ports if p.name == port)
+    interface = lab.array.interface(port)
     whole = str(ipaddress.ip_interface(address))  # /32 or /128
     command = ["ip", "address", "add", whole, "dev", interface]
     lab.timeline.add(port, "fault", name="second-owner", phase="begin")

@@ -175,6 +175,7 @@ class KernelHost(Host):
         ]
         options = ["rw", "con=null", "con0=null,fd:1", *KERNEL_OPTIONS, *devices]
         argv = kernel_argv(self._space, f"{self.name}-{self._boots}", self._memory_mib, options)
+        self._timeline.add(self.name, "console", phase="begin")
         self._process = self._outside.start(argv, log=self._console_log, on_line=self._console)
 
     def _console(self, line: str) -> None:

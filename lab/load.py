@@ -17,11 +17,19 @@ class Writer:
 
     Started with start(), ended with stop(); verify() reads every acknowledged block back. The
     first `blocks` blocks of the disk `device` ("sda") are overwritten, in an order that `seed`
-    fixes.
+    fixes. `durable`: a write is acknowledged only when it outlasts a power cut of the disk.
     """
 
     def __init__(
-        self, runner: Runner, timeline: Timeline, logs: Path, *, device: str, blocks: int, seed: int
+        self,
+        runner: Runner,
+        timeline: Timeline,
+        logs: Path,
+        *,
+        device: str,
+        blocks: int,
+        seed: int,
+        durable: bool = False,
     ) -> None:
         self._runner, self._timeline, self._log = (
             runner,
@@ -29,6 +37,7 @@ class Writer:
             logs / f"{runner.host}-writer.log",
         )
         self._argv = ["python3", "/run/lab/writer.py", f"/dev/{device}", str(blocks), str(seed)]
+        self._argv += ["dsync"] if durable else []
         self._reached: set[str] = set()
         self.acknowledged = 0
 

@@ -1,31 +1,27 @@
-"""Progress on standard error: a moving line for people, plain lines for logs."""
+"""Progress on standard error: one line that changes for people, plain lines for logs."""
 
 from __future__ import annotations
 
+import sys
 import time
 from types import TracebackType
+from typing import TextIO
 
-from rich.console import Console
-from rich.markup import escape
-from rich.status import Status
+_ERASE = "\r\x1b[K"  # to the beginning of the line, and clear it (ECMA-48, EL)
 
 
 class Progress:
-    """While it is entered, say() shows what is being done and for how long.
+    """While it is entered, say() shows what is being done and since when.
 
-    On a terminal one line moves; elsewhere each step is a line of its own. `quiet` shows nothing.
+    On a terminal the line is written over, elsewhere each step is a line of its own. No thread of
+    its own keeps it moving, for the lab forks.
     """
 
-    def __init__(self, title: str, *, quiet: bool = False) -> None:
-        self._title, self._quiet = title, quiet
-        self._console = Console(stderr=True, highlight=False)
-        self._status: Status | None = None
+    def __init__(self, title: str, stream: TextIO | None = None) -> None:
+        self._title, self._stream = title, stream or sys.stderr
         self._began = time.monotonic()
 
     def __enter__(self) -> Progress:
-        if not self._quiet and self._console.is_terminal:
-            self._status = self._console.status(f"[bold]{self._title}[/]")
-            self._status.start()
         return self
 
     def __exit__(
@@ -34,14 +30,14 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._status:
-            self._status.stop()
+        if self._stream.isatty():
+            self._write(_ERASE)
 
     def say(self, what: str) -> None:
         """Show `what`, with the seconds since the beginning."""
-        elapsed = f"{time.monotonic() - self._began:5.1f} s"
-        if self._status:
-            text = f"[bold]{self._title}[/]  [dim]{elapsed}[/]  {escape(what)}"
-            self._status.update(text)
-        elif not self._quiet:
-            self._console.print(f"{self._title}  {elapsed}  {what}", markup=False)
+        line = f"{self._title}  {time.monotonic() - self._began:5.1f} s  {what}"
+        self._write(f"{_ERASE}{line[:120]}" if self._stream.isatty() else f"{line}\n")
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from lab import sandbox
 from lab.commands import OnLine, Result
 from lab.errors import CommandFailed, LabError, WaitTimeout
+from lab.waiting import pause
 
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # its failures reach us as exceptions
 
@@ -77,6 +78,13 @@ class Keys:
 
 def _string(data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + data
+
+
+def _take(read: Callable[[int], bytes], into: bytearray) -> None:
+    """Collect what `read` gives until it ends."""
+    with contextlib.suppress(OSError):
+        while chunk := read(65536):
+            into += chunk
 
 
 class SshProcess:
@@ -173,7 +181,7 @@ class SshRunner:
                 sock = socket.create_connection((address, 22), timeout=0.03)
             except OSError as refused:
                 refusal = str(refused)
-                time.sleep(0.01)
+                pause(0.01)
                 continue
             sock.settimeout(None)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -208,33 +216,34 @@ class SshRunner:
         check: bool = True,
     ) -> Result:
         """See lab.commands.Runner."""
+        deadline = time.monotonic() + seconds
+        output, errors = bytearray(), bytearray()
+        shown = shlex.join(argv)
         with self.open_channel() as channel:
-            channel.settimeout(seconds)
-            output = b""
+            # Read as it comes, in paramiko's thread: a full window would stop the command.
+            takers = [
+                threading.Thread(target=_take, args=(read, into), daemon=True)
+                for read, into in ((channel.recv, output), (channel.recv_stderr, errors))
+            ]
             try:
-                channel.exec_command(shlex.join(argv))
+                channel.settimeout(seconds)
+                channel.exec_command(shown)
+                for taker in takers:
+                    taker.start()
                 if stdin is not None:
                     channel.sendall(stdin.encode())
                 channel.shutdown_write()
-                while chunk := channel.recv(65536):
-                    output += chunk
-                errors = b""
-                while chunk := channel.recv_stderr(65536):
-                    errors += chunk
-            except TimeoutError:
-                raise CommandFailed(
-                    self.host, argv, None, output.decode(errors="replace")
-                ) from None
             except (paramiko.SSHException, OSError, EOFError) as gone:
-                raise LabError(
-                    f"{self.host}: lost while running `{shlex.join(argv)}` ({gone})"
-                ) from None
-            if not channel.status_event.wait(seconds):
-                raise CommandFailed(self.host, argv, None, output.decode(errors="replace"))
+                raise LabError(f"{self.host}: lost while running `{shown}` ({gone})") from None
+            if not channel.status_event.wait(max(0.0, deadline - time.monotonic())):
+                text = bytes(output + errors).decode(errors="replace")
+                raise CommandFailed(self.host, argv, None, text)
+            for taker in takers:
+                taker.join(max(0.1, deadline - time.monotonic()))
             status = channel.recv_exit_status()
         text = output.decode(errors="replace")
         if status == -1:
-            raise LabError(f"{self.host}: lost while running `{shlex.join(argv)}`")
+            raise LabError(f"{self.host}: lost while running `{shown}`")
         if check and status:
             raise CommandFailed(self.host, argv, status, text + errors.decode(errors="replace"))
         return Result(status, text)

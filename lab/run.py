@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import inspect
 import json
 import shutil
 import sys
@@ -41,6 +43,12 @@ class Plan:
     command: str
     target: str = engines.DEFAULT
 
+    @property
+    def shown(self) -> Path:
+        """Its folder as a person names it: below the working directory if it is there."""
+        path = self.folder.path
+        return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
 
 def exit_code(verdicts: Iterable[str]) -> int:
     """0 if all pass, 1 if any failed, 4 if any is unknown or there is none."""
@@ -51,24 +59,39 @@ def exit_code(verdicts: Iterable[str]) -> int:
 def make_folder(path: Path, need_bytes: int) -> Folder:
     """Make the run folder `path`.
 
-    Raises BadInput if it cannot be made or is not empty, Missing if its disk has not `need_bytes`.
+    Raises BadInput if it cannot be made or is not empty, Missing if its disk has not `need_bytes`;
+    what it made is then gone again.
     """
+    new = not path.exists()
     try:
         path.mkdir(parents=True, exist_ok=True)
         if any(path.iterdir()):
             raise BadInput(f"{path}: not empty; name a folder that is not there yet")
-        probe = path / ".work"
-        probe.mkdir()
+        folder = Folder(path.absolute())
+        folder.work.mkdir()
     except OSError as refused:
         raise BadInput(f"{path}: the run folder cannot be made: {refused.strerror}") from None
     free = shutil.disk_usage(path).free
     if free < need_bytes:
-        probe.rmdir()
+        discard_folder(folder, new)
         raise Missing(
             f"{path}: {free >> 20} MiB free, a run needs {need_bytes >> 20} MiB for its disks and "
             "logs; free some room or choose another --out"
         )
-    return Folder(path.absolute())
+    return folder
+
+
+def discard_folder(folder: Folder, whole: bool) -> None:
+    """Take an unused run folder away again; itself too, if `whole`."""
+    folder.work.rmdir()
+    if whole:
+        folder.path.rmdir()
+
+
+def discard_unused(folder: Folder) -> None:
+    """Take a run folder away that no run has written to."""
+    if [p.name for p in folder.path.iterdir()] == [folder.work.name]:
+        discard_folder(folder, whole=True)
 
 
 def plan(
@@ -87,64 +110,81 @@ def plan(
     engine = target or scenario.targets[0]
     check_fits(scenario, topo, name, engine)
     disks = sum(lun.size_mib for lun in topo.storage.luns) << 20
-    image = release.ensure(release_name, say)
+    new = not out.exists()
     folder = make_folder(out, disks + _SPARE_BYTES)
+    try:
+        image = release.ensure(release_name, say)
+    except BaseException:
+        discard_folder(folder, new)
+        raise
     asked = scenario.asked_as or scenario.name
     command = f"lab run {asked} --topology {name} --target {engine} --release {release_name}"
     command += f" --seed {seed}"
     return Plan(scenario, topo, name, image, folder, seed, command, engine)
 
 
-def run(plan: Plan, *, quiet: bool = False) -> dict[str, Any]:
+def run(plan: Plan) -> dict[str, Any]:
     """Run it in a sandbox and return what result.json says.
 
     Raises Missing where there can be no sandbox, KeyboardInterrupt when it was interrupted, and
     LabError when it ended without a result.
     """
-    status = sandbox.run(lambda: _work(plan, quiet))
+    status = sandbox.run(lambda: _work(plan))
     if status == 130:
         raise KeyboardInterrupt
     result = plan.folder.path / "result.json"
-    if status == 3:
-        raise Missing("the lab could not be built; see above")
-    if not result.exists():
+    for kind in (Missing, BadInput):
+        if status == kind.exit_code:
+            raise kind(f"{plan.scenario.name}: the lab could not be built; see above")
+    if status or not result.exists():
         raise LabError(f"{plan.scenario.name} ended (status {status}) without a result; see above")
     return dict(json.loads(result.read_text()))
 
 
-def _work(plan: Plan, quiet: bool) -> int:
-    """The worker inside the sandbox: act, judge, write."""
-    with Progress(plan.scenario.name, quiet=quiet) as progress:
-        began = time.time()
-        timeline = Timeline(plan.folder.path / "timeline.jsonl")
-        policy = plan.scenario.policy
-        setup = Setup(
-            plan.topo, plan.image, policy, plan.target, plan.seed,
-            full_capture=plan.scenario.full_capture,
-        )  # fmt: skip
-        must: list[checks.Check] = []
-        trouble: list[checks.Finding] = []
-        versions: dict[str, str] = {}
+def _work(plan: Plan) -> int:
+    """The worker inside the sandbox: its exit status, with every error told."""
+    try:
+        _run_and_judge(plan)
+    except LabError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except OSError as refused:
+        print(f"{plan.folder.path}: {refused}", file=sys.stderr)
+        lacking = refused.errno in (errno.ENOSPC, errno.EDQUOT)
+        return Missing.exit_code if lacking else LabError.exit_code
+    return 0
+
+
+def _run_and_judge(plan: Plan) -> None:
+    """Act, judge, write. Raises Missing and BadInput; other LabErrors make the verdict unknown."""
+    began, scenario = time.time(), plan.scenario
+    timeline = Timeline(plan.folder.path / "timeline.jsonl")
+    setup = Setup(
+        plan.topo, plan.image, scenario.policy, plan.target, plan.seed,
+        full_capture=scenario.full_capture,
+    )  # fmt: skip
+    must: list[checks.Check] = []
+    trouble: list[checks.Finding] = []
+    versions: dict[str, str] = {}
+    with Progress(scenario.name) as progress:
         try:
             with Lab(setup, plan.folder, timeline, progress.say) as lab:
                 versions = lab.versions()
                 progress.say("running")
-                must = _act(plan.scenario, lab, timeline, trouble)
+                must = _act(scenario, lab, timeline, trouble)
                 progress.say("taking it down")
-        except Missing as missing:
-            print(f"lab: {missing}", file=sys.stderr)
-            return missing.exit_code
+        except (Missing, BadInput):
+            raise
         except LabError as error:
             trouble.append(checks.Finding("completed", checks.Verdict.UNKNOWN, str(error)))
         if timeline.failure:
-            print(f"lab: {plan.folder.path}: {timeline.failure}", file=sys.stderr)
-            return Missing.exit_code
+            raise timeline.failure
         progress.say("judging")
         findings = [*trouble, *checks.judge(timeline, must)]
         result = {
-            "scenario": plan.scenario.name,
-            "title": plan.scenario.title,
-            "description": plan.scenario.description,
+            "scenario": scenario.name,
+            "title": scenario.title,
+            "description": scenario.description,
             "verdict": str(checks.overall(findings)),
             "topology": plan.topology_name,
             "target": plan.target,
@@ -157,13 +197,12 @@ def _work(plan: Plan, quiet: bool) -> int:
             "started": datetime.fromtimestamp(began, UTC).isoformat(timespec="milliseconds"),
             "duration_s": round(time.time() - began, 3),
             "seed": plan.seed,
-            "policy": {"mode": policy.mode, "redirect": policy.redirect},
+            "policy": {"mode": scenario.policy.mode, "redirect": scenario.policy.redirect},
             "command": plan.command,
         }
         write_result(plan.folder.path, result)
         timeline.close()
         write_report(plan.folder.path)
-    return 0
 
 
 def _act(
@@ -174,10 +213,14 @@ def _act(
         return list(scenario.act(lab))
     except WaitTimeout as late:
         timeline.add("lab", "wait-timeout", what=late.what, last=str(late.last))
+    except BadInput:
+        raise
     except LabError as error:
         trouble.append(checks.Finding("completed", checks.Verdict.UNKNOWN, str(error)))
     except Exception as bug:
-        where = traceback.extract_tb(bug.__traceback__)[-1]
+        own = inspect.getsourcefile(scenario.act)
+        frames = traceback.extract_tb(bug.__traceback__)
+        where = next((f for f in reversed(frames) if f.filename == own), frames[-1])
         text = f"The scenario broke at {where.filename}:{where.lineno}: {type(bug).__name__}: {bug}"
         trouble.append(checks.Finding("completed", checks.Verdict.UNKNOWN, text))
     return [checks.reached()]

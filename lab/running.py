@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from mininet.log import setLogLevel
@@ -83,6 +84,7 @@ class LabHost:
         self.lab, self.spec, self.kernel, self.name = lab, spec, kernel, spec.name
         self._initiator: OpenIscsi | None = None
         self._writer: Writer | None = None
+        self._loads = 0
 
     @property
     def initiator(self) -> OpenIscsi:
@@ -114,12 +116,20 @@ class LabHost:
             raise LabError(f"{self.name} has no session ({moment})")
         return found[0]
 
-    def start_writing(self, blocks: int = 1024) -> None:
-        """Record the session as "before" and write to its disk until stop_writing()."""
+    def start_writing(self, blocks: int = 1024, *, durable: bool = False) -> None:
+        """Record the session as "before" and write to its disk until stop_writing().
+
+        `durable`: what is acknowledged must outlast a power cut of the disk (O_DSYNC).
+        """
         session = self.session("before")
+        if self._writer:
+            self._writer.close()
+        # No two loads of a run write the same, or the older would hide that the newer is lost.
+        self._loads += 1
+        seed = self.lab.setup.seed * 1_000_003 + [*self.lab.hosts].index(self.name) * 1009
         self._writer = Writer(
             self.kernel.runner, self.lab.timeline, self.lab.folder.logs,
-            device=session.device, blocks=blocks, seed=self.lab.setup.seed,
+            device=session.device, blocks=blocks, seed=(seed + self._loads) % 2**64,
         )  # fmt: skip
         self._writer.start()
 
@@ -171,20 +181,24 @@ class Lab(AbstractContextManager["Lab"]):
         self._numbers = itertools.count()
 
     def __enter__(self) -> Lab:
-        try:
+        with self._undo:
             self._build()
-        except BaseException:
-            self._undo.close()
-            raise
+            self._undo = self._undo.pop_all()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._undo.close()
-        self.folder.work.rmdir()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # With the first error as context, so that a clean-up that fails does not hide it.
+        self._undo.__exit__(kind, error, trace)
 
     def _build(self) -> None:
         for folder in (self.folder.logs, self.folder.captures, self.folder.disks):
             folder.mkdir(exist_ok=True)
+        self._undo.callback(self.folder.work.rmdir)
         sandbox.mount_tmpfs(self.folder.work)
         self._undo.callback(sandbox.unmount, self.folder.work)
         keys = Keys.make()
@@ -218,9 +232,9 @@ class Lab(AbstractContextManager["Lab"]):
             kernels.append(topo.storage.name)
         for name in kernels:
             topo.setNodeInfo(name, {**topo.nodeInfo(name), "cls": KernelHost})
-        # One interface more in the switch's namespace, so that no veth has the number of its peer in
-        # another: the kernel then takes it for a device without one, and tells of its carrier up
-        # to a second later (linkwatch_urgent_event, net/core/link_watch.c).
+        # One interface more in the switch's namespace, so that no veth has the number of its peer
+        # in another: the kernel then takes it for a device without one, and tells of its carrier
+        # up to a second later (linkwatch_urgent_event, net/core/link_watch.c).
         self.switch.run(["ip", "link", "add", "first", "type", "bridge"])
         net = Mininet(topo=topo, switch=LinuxBridge, controller=None, waitConnected=False)
         self._undo.callback(net.stop)
@@ -290,7 +304,9 @@ class Lab(AbstractContextManager["Lab"]):
         return self.hosts[name]
 
     def switch_end(self, name: str) -> str:
-        """The switch's interface where port or host `name` is plugged in."""
+        """The switch's interface where port or host `name` is plugged in; LabError if it is not."""
+        if name not in self._switch_ends:
+            raise LabError(f"no cable of {name}; there are those of {', '.join(self._switch_ends)}")
         return self._switch_ends[name]
 
     def begin(self, fault: AbstractContextManager[Any]) -> int:

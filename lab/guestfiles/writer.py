@@ -1,9 +1,11 @@
 """Writes numbered, checksummed blocks to a disk and later reads them back; runs in a guest.
 
-Arguments: device, number of blocks, seed. Commands on standard input, a line each: "stop" ends the
-writing, "verify" reads back, end of input ends the program. Output, a JSON object a line:
-{"load": "begin"|"end", "t"}, {"io": [[op, seq, block, start, end, status], ...]} about ten times a
-second, {"verified": {...}}. Times are Unix seconds. Standard library only.
+Arguments: device, number of blocks, seed, and "dsync" if a write shall be acknowledged only when
+it outlasts a power cut of the disk (O_DSYNC: the kernel writes through, or flushes). Commands on
+standard input, a line each: "stop" ends the writing, "verify" reads back, end of input ends the
+program. Output, a JSON object a line: {"load": "begin"|"end", "t"}, {"io": [[op, seq, block, start,
+end, status], ...]} about ten times a second, {"verified": {...}}. Times are Unix seconds. Standard
+library only.
 """
 
 from __future__ import annotations
@@ -66,8 +68,8 @@ class Writer:
     be there or not.
     """
 
-    def __init__(self, device: str, blocks: int, seed: int) -> None:
-        self.fd = os.open(device, os.O_RDWR | os.O_DIRECT)
+    def __init__(self, device: str, blocks: int, seed: int, flags: int = 0) -> None:
+        self.fd = os.open(device, os.O_RDWR | os.O_DIRECT | flags)
         self.blocks, self.seed = blocks, seed
         self.buffer = mmap.mmap(-1, BLOCK)  # direct I/O wants an aligned buffer
         self.acked: dict[int, int] = {}
@@ -135,7 +137,8 @@ class Writer:
 
 def main() -> None:
     """Write, then do as told."""
-    writer = Writer(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    flags = os.O_DSYNC if "dsync" in sys.argv[4:] else 0
+    writer = Writer(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), flags)
     writer.write_until_told()
     for line in sys.stdin:
         if line.strip() == "verify":
