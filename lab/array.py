@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lab.commands import Runner
 from lab.controller import addresses as placing
 from lab.controller import config as controller_config
 from lab.errors import BadInput, LabError
 from lab.observe import GuestAddressWatcher
+from lab.policy import PROBE
+from lab.policy import Policy as Policy
+from lab.requests import PortRelay
 from lab.site import Site
 from lab.supervisor import Supervisor
 from lab.timeline import Event, Timeline
@@ -21,35 +23,6 @@ from targets import engines
 from targets.base import Lun, OwnKernel, TargetSpec
 from targets.uniform_port import UniformPort
 from targets.virtual_port import VirtualPort
-
-PROBE = {"interval_ms": 20, "count": 3}
-"""A port is silent after 60 ms. Measured without a false alarm: see tests/failover."""
-
-
-@dataclass(frozen=True)
-class Policy:
-    """What the array is told to do.
-
-    `mode`: whether a dead port's data address moves ("takeover") or its hosts only find another
-    port at their next login ("redirect-only"). `redirect`: how a login at the virtual port is
-    answered ("none": served there). `fixed`: host name to port name. `serve`: hosts that are served
-    at the virtual port, whatever the others are answered. `front`: what the virtual port is, where
-    the engine redirects natively: another one of it ("tgtd"), with one answer for all hosts, or the
-    steered one ("steered"), which answers each for itself, and is what there is in front of all
-    other engines, and where `serve` asks for it. `store`: how the engine keeps disks, one of its
-    own names. `controller`: False switches the controller off. `parameters` of the target, such as
-    DefaultTime2Wait.
-    """
-
-    mode: Literal["takeover", "redirect-only"] = "takeover"
-    redirect: Literal["spread", "fixed", "none"] = "spread"
-    fixed: dict[str, str] = field(default_factory=dict)
-    serve: tuple[str, ...] = ()
-    front: Literal["tgtd", "steered"] = "tgtd"
-    store: str = ""
-    hold_s: float = 5.0
-    controller: bool = True
-    parameters: dict[str, str] = field(default_factory=dict)
 
 
 class Array:
@@ -77,12 +50,15 @@ class Array:
         kind = engines.find(target)
         self.engine = kind.make(site, logs, policy.store)
         self.front: VirtualPort | UniformPort
-        if kind.front and policy.front == "tgtd" and not policy.serve:
+        # A host that is asked to move needs an answer of its own at its next login.
+        uniform = policy.front == "tgtd" and not policy.serve and not policy.relay
+        if kind.front and uniform:
             self.front = kind.front(site, logs, policy.parameters)
         else:
             self.front = VirtualPort(site, logs, on_event=self._front_said)
         self.target = TargetSpec(self.spec.iqn, self._luns())
         self._controller: Supervisor | None = None
+        self._relay: PortRelay | None = None
         self._watcher: object = None
         self._undo = ExitStack()
 
@@ -169,7 +145,7 @@ class Array:
             },
             "serve": [str(a.ip) for name in self.policy.serve for a in hosts[name].addresses],
             "hold_s": self.policy.hold_s,
-            "probe": PROBE,
+            "probe": PROBE if self.policy.probe else None,
             "steering": str(self.front.steering) if self.front.steering else None,
         }
 
@@ -183,8 +159,9 @@ class Array:
         self.engine.create(self.target)
         for name, value in self.policy.parameters.items():
             self.engine.set_parameter(self.target.iqn, name, value)
-        for address in sorted(self.data_addresses()):
-            self.engine.expose(address)
+        if not self.policy.relay:
+            for address in sorted(self.data_addresses()):
+                self.engine.expose(address)
         self._open()
 
     def _watch(self) -> None:
@@ -207,6 +184,10 @@ class Array:
 
     def _open(self) -> None:
         """Open the virtual port, and let the controller take over."""
+        if self.policy.relay:
+            backend = self.engine.local_portal
+            self._relay = PortRelay(self.site, self.spec, backend, self._logs, self._timeline)
+            self._undo.callback(self._relay.stop)
         first = None
         if self.policy.redirect != "none":
             first = self.address_of(next(iter(self.policy.fixed.values()), self.spec.home.name))
@@ -226,6 +207,8 @@ class Array:
 
         That front has one answer for all hosts, so the choice for unknown hosts counts.
         """
+        if self._relay and event.get("what") == "ask-to-move":
+            self._relay.obey(event)
         if self.front.steering or event.get("what") != "redirect":
             return
         initiator, policy = event.get("initiator"), self.policy.redirect
@@ -236,6 +219,20 @@ class Array:
 
     def _front_said(self, event: dict[str, Any]) -> None:
         self._timeline.add(self.spec.name, "virtual-port", **event)
+
+    def send_to(self, host: str, portal: str, *, permanent: bool = False) -> None:
+        """Send the host at address `host` to `portal` at its next login, whatever the controller
+        thinks of it; LabError if the virtual port has one answer for all hosts."""
+        if not isinstance(self.front, VirtualPort):
+            raise LabError(f"{self.spec.name}: the virtual port has one answer for all hosts")
+        self.front.steer(host, portal, permanent=permanent)
+
+    @property
+    def relay(self) -> PortRelay:
+        """The relay at the data ports; LabError if the policy has none."""
+        if self._relay is None:
+            raise LabError(f"{self.spec.name} has no relay; its policy must say so")
+        return self._relay
 
     def tell(self, **command: Any) -> None:
         """Give the controller an order, for example command="move-vip", port="p2"."""

@@ -48,6 +48,19 @@ def port_silenced(lab: Lab, name: str) -> Iterator[None]:
 
 
 @contextmanager
+def initiator_frozen(lab: Lab, host: str) -> Iterator[None]:
+    """Stop the initiator's process on `host`; its sessions go on in the kernel."""
+    initiator = lab.host(host).initiator
+    lab.timeline.add(host, "fault", name="initiator-frozen", phase="begin")
+    initiator.freeze()
+    try:
+        yield
+    finally:
+        initiator.thaw()
+        lab.timeline.add(host, "fault", name="initiator-frozen", phase="end")
+
+
+@contextmanager
 def array_powered_off(lab: Lab) -> Iterator[None]:
     """Cut the power of the array; when the fault ends it is on again and serves."""
     name = lab.array.spec.name

@@ -6,6 +6,7 @@ import hashlib
 import io
 import re
 import tarfile
+import threading
 import time
 from dataclasses import dataclass
 from importlib import resources
@@ -20,9 +21,12 @@ from lab.mconsole import mconsole
 from lab.release import Image
 from lab.remote import Keys, SshRunner
 from lab.timeline import Timeline
+from lab.waiting import wait_for
 
 _OUTSIDE, _INSIDE, _PREFIX = "169.254.0.1", "169.254.0.2", 30
 BOOT_SECONDS = 60.0
+_LISTENS = "Not backgrounding"
+"""What dropbear says on the console once it listens (its svr-main.c)."""
 _UBD_DEVICES = 16  # MAX_DEV in arch/um/drivers/ubd_kern.c; root and seed are the first two
 
 KERNEL_TROUBLE = re.compile(
@@ -32,7 +36,9 @@ KERNEL_TROUBLE = re.compile(
 """Lines of a guest's console that must not be there (as blktests takes dmesg, check script)."""
 
 # What the RAID-6 benchmark finds is used by RAID-6 alone, and it takes 0.85 s of a boot of 1 s.
-KERNEL_OPTIONS = ("initcall_blacklist=raid6_select_algo",)
+# An interrupt that comes just before the idle kernel sleeps is noticed at its next timer only
+# (os_idle_sleep, arch/um/os-Linux/time.c): with a tick that never stops that is 10 ms, else seconds.
+KERNEL_OPTIONS = ("initcall_blacklist=raid6_select_algo", "nohz=off")
 
 _START = """\
 ip=/bin/busybox\\ ip
@@ -55,11 +61,12 @@ class GuestSpace:
     """Where the guests of one run live: a chroot in memory that holds the kernel program.
 
     `work` (in memory, inside the sandbox) holds what guests write; `image` is shown in it read-only
-    as /image.
+    as /image. `same_layout` is the command that a kernel is started through, where it is allowed.
     """
 
     image: Image
     root: Path
+    same_layout: tuple[str, ...] = ()
 
     @classmethod
     def prepare(cls, image: Image, work: Path) -> GuestSpace:
@@ -72,15 +79,21 @@ class GuestSpace:
         sandbox.bind(Path("/dev"), root / "dev")
         sandbox.bind(Path("/proc"), root / "proc")
         sandbox.bind(image.path, root / "image")
-        return cls(image, root)
+        # This kernel takes what lies between its program and its heap for memory of its own, and
+        # address randomisation makes that up to 800 MiB: a table of it fills half of the real one,
+        # another one at each boot, and one boot in a hundred failed of it. Containers may forbid.
+        fixed = ("setarch", "-R")
+        allowed = LocalRunner("lab").run([*fixed, "true"], check=False).status == 0
+        return cls(image, root, fixed if allowed else ())
 
 
 def kernel_argv(space: GuestSpace, name: str, memory_mib: int, options: list[str]) -> list[str]:
     """The command that starts a kernel in `space`; no other that runs may have its `name`."""
     return [
-        "env", "-i", "HOME=/root", "TMPDIR=/work", "PATH=/usr/sbin:/usr/bin",
+        "env", "-i", "HOME=/root", "TMPDIR=/work", "PATH=/usr/sbin:/usr/bin", *space.same_layout,
         "chroot", str(space.root), "/usr/bin/linux.uml",
-        f"mem={memory_mib}M", f"umid={name}", "root=/dev/ubda", "init=/lab-init", *options,
+        f"mem={memory_mib}M", f"umid={name}", "root=/dev/ubda", "rootfstype=ext4",
+        "init=/lab-init", *options,
     ]  # fmt: skip
 
 
@@ -105,6 +118,7 @@ class KernelHost(Host):
         self._process: LocalProcess | None = None
         self._runner: SshRunner | None = None
         self._boots = 0
+        self._listening = threading.Event()
         super().__init__(name, inNamespace, **params)
 
     def prepare(
@@ -131,7 +145,7 @@ class KernelHost(Host):
         self._console_log = logs / f"{self.name}-console.log"
         self._addresses, self._start = addresses, start
         self._programs = programs or {}
-        self._disks = dict(enumerate(disks or [], 2))
+        self._disks = {at: ("", path) for at, path in enumerate(disks or [], 2)}
         self._memory_mib = memory_mib
         self._outside = LocalRunner(self.name, self.pid)
         # A veth, whose carrier is up from the start: that of a tap comes with the guest, and the
@@ -167,7 +181,7 @@ class KernelHost(Host):
             f"ubd0=/work/{self.name}-{self._boots}.cow,/image/root.ext4",
             "ubd1r=/work/" + seed.name,
         ]
-        devices += [f"ubd{i}={path}" for i, path in self._disks.items()]
+        devices += [f"ubd{i}{flag}={path}" for i, (flag, path) in self._disks.items()]
         interfaces = [*((name, name) for name in self._addresses), ("mgmt", f"{self.name}-mgmt")]
         devices += [
             f"vec{i}:transport=raw,ifname={interface},depth=128,gro=1,mac={mac_of(mac)}"
@@ -175,19 +189,23 @@ class KernelHost(Host):
         ]
         options = ["rw", "con=null", "con0=null,fd:1", *KERNEL_OPTIONS, *devices]
         argv = kernel_argv(self._space, f"{self.name}-{self._boots}", self._memory_mib, options)
+        self._listening.clear()
         self._timeline.add(self.name, "console", phase="begin")
         self._process = self._outside.start(argv, log=self._console_log, on_line=self._console)
 
     def _console(self, line: str) -> None:
         with self._console_log.open("a", encoding="utf-8") as log:
             log.write(line + "\n")
+        if _LISTENS in line:
+            self._listening.set()
         if KERNEL_TROUBLE.search(line):
             self._timeline.add(self.name, "kernel-message", line=line.strip())
 
     def _seed(self) -> bytes:
         interfaces = [*self._addresses]
         more = [f"$ip link set vec{len(interfaces)} name mgmt0"]
-        lines: list[str] = []
+        six = any(":" in address for found in self._addresses.values() for address in found)
+        lines = ["modprobe ipv6"] if six else []  # a module here
         for index, interface in enumerate(interfaces):
             short = interface.removeprefix(f"{self.name}-")
             lines += [f"$ip link set vec{index} name {short}", f"$ip link set {short} up"]
@@ -216,40 +234,50 @@ class KernelHost(Host):
     def wait_ready(self, seconds: float = BOOT_SECONDS) -> None:
         """Wait until SSH answers; raises LabError with the console's end if its kernel ended."""
         deadline = time.monotonic() + seconds
-        while True:
-            try:
-                self._runner = SshRunner.connect(
-                    self.name, self.pid, _INSIDE, self._keys,
-                    seconds=min(2.0, max(0.1, deadline - time.monotonic())),
-                )  # fmt: skip
-                return
-            except WaitTimeout as late:
-                status = self._process.poll() if self._process else None
-                if status is not None or time.monotonic() > deadline:
-                    tail = self._console_log.read_text(errors="replace")[-1500:]
-                    state = "still runs" if status is None else f"ended with status {status}"
-                    raise LabError(
-                        f"{self.name} did not boot: {late}; its kernel {state}; console:\n{tail}"
-                    ) from None
+        try:
+            # Not by trying to connect: each try that a busy guest is too slow for costs it more.
+            wait_for(f"SSH of {self.name}", self._answers, seconds=seconds, every=0.003)
+            self._runner = SshRunner.connect(
+                self.name, self.pid, _INSIDE, self._keys, seconds=deadline - time.monotonic()
+            )
+        except WaitTimeout as late:
+            raise LabError(self._unbooted(str(late))) from None
+
+    def _answers(self) -> bool:
+        if self._process is None or self._process.poll() is not None:
+            raise LabError(self._unbooted("its kernel ended"))
+        return self._listening.is_set()
+
+    def _unbooted(self, why: str) -> str:
+        tail = self._console_log.read_text(errors="replace")[-1500:]
+        return f"{self.name} did not boot: {why}; its console:\n{tail}"
 
     def power_cut(self) -> None:
         """End its kernel at once, as a power cut does; what was in its memory is lost."""
+        self.end()
         if self._runner:
             self._runner.close()
             self._runner = None
+
+    def end(self) -> None:
+        """The quick half of power_cut(): its kernel is gone, our connection to it is not closed."""
         if self._process:
             self._process.kill()
             self._timeline.add(self.name, "console", phase="end")
 
-    def plug(self, path: str) -> str:
+    def plug(self, path: str, *, shared: bool = False) -> str:
         """Give the running kernel the file `path` (below the chroot) as a disk, also at every later
-        boot; returns its device. LabError if it is refused, or all places are taken."""
+        boot; returns its device. LabError if it is refused, or all places are taken.
+
+        It locks the file, unless other kernels are to have it as well (`shared`).
+        """
         free = [i for i in range(2, _UBD_DEVICES) if i not in self._disks]
         if not free:
             raise LabError(f"{self.name}: has {_UBD_DEVICES - 2} disks, no room for {path}")
         name = f"ubd{chr(ord('a') + free[0])}"
-        self._tell_kernel(f"config {name}={path}")
-        self._disks[free[0]] = path
+        flag = "c" if shared else ""  # arch/um/drivers/ubd_kern.c, ubd_setup_common
+        self._tell_kernel(f"config {name}{flag}={path}")
+        self._disks[free[0]] = (flag, path)
         return f"/dev/{name}"
 
     def unplug(self, device: str) -> None:

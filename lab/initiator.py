@@ -101,6 +101,19 @@ class OpenIscsi:
             seconds=15.0,
         )
 
+    def configure(self, name: str, value: str) -> None:
+        """Set `name` of /etc/iscsi/iscsid.conf, for targets that are discovered from now on."""
+        line = f"{name} = {value}\n"
+        self._runner.run(["sh", "-c", "cat >> /etc/iscsi/iscsid.conf"], stdin=line)
+
+    def freeze(self) -> None:
+        """Stop iscsid: sessions go on in the kernel, but nobody answers what targets ask for."""
+        self._runner.run(["sh", "-c", "kill -STOP $(pidof iscsid)"])
+
+    def thaw(self) -> None:
+        """Let iscsid go on."""
+        self._runner.run(["sh", "-c", "kill -CONT $(pidof iscsid)"])
+
     def discover(self, portal: str) -> list[str]:
         """See Initiator."""
         shown = self._iscsiadm("-m", "discovery", "-t", "st", "-p", portal)

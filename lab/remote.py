@@ -177,8 +177,7 @@ class SshRunner:
         began, refusal = time.monotonic(), "nothing"
         while time.monotonic() < deadline:
             try:
-                # Short, for a SYN that the guest was too young to answer is sent again after 1 s.
-                sock = socket.create_connection((address, 22), timeout=0.03)
+                sock = socket.create_connection((address, 22), timeout=0.5)
             except OSError as refused:
                 refusal = str(refused)
                 pause(0.01)

@@ -16,11 +16,13 @@ from mininet.log import setLogLevel
 from mininet.net import Mininet
 from mininet.nodelib import LinuxBridge
 
-from lab import sandbox
+from lab import heads, sandbox
 from lab.array import Array, Policy
 from lab.commands import LocalRunner
 from lab.errors import LabError
 from lab.guest import GuestSpace, KernelHost, guest_program, mac_of
+from lab.head_topology import HeadsTopo
+from lab.heads import HeadSite
 from lab.initiator import OpenIscsi, Session
 from lab.load import Writer
 from lab.observe import Capture, decode
@@ -130,6 +132,7 @@ class LabHost:
         self._writer = Writer(
             self.kernel.runner, self.lab.timeline, self.lab.folder.logs,
             device=session.device, blocks=blocks, seed=(seed + self._loads) % 2**64,
+            durable=durable,
         )  # fmt: skip
         self._writer.start()
 
@@ -211,10 +214,7 @@ class Lab(AbstractContextManager["Lab"]):
         for spec in self.setup.topo.initiators.values():
             self._boot(spec, nodes[spec.name], space, keys)
         self._observe(nodes)
-        self.array = Array(
-            self.setup.topo, self.setup.policy, self._site(nodes, space, keys),
-            self.setup.target, self.timeline, logs=self.folder.logs, disks=self.folder.disks,
-        )  # fmt: skip
+        self.array = self._make_array(nodes, space, keys)
         self._undo.callback(self.array.stop)
         with ThreadPoolExecutor() as pool:
             ready = [pool.submit(host.ready) for host in self.hosts.values()]
@@ -228,7 +228,9 @@ class Lab(AbstractContextManager["Lab"]):
         Mininet.inited = True
         topo = self.setup.topo
         kernels = [*topo.initiators]
-        if engines.find(self.setup.target).own_kernel:
+        if isinstance(topo, HeadsTopo):
+            kernels += topo.heads
+        elif engines.find(self.setup.target).own_kernel:
             kernels.append(topo.storage.name)
         for name in kernels:
             topo.setNodeInfo(name, {**topo.nodeInfo(name), "cls": KernelHost})
@@ -251,26 +253,46 @@ class Lab(AbstractContextManager["Lab"]):
         kernel.power_on()
         self.hosts[spec.name] = LabHost(self, spec, kernel)
 
-    def _site(self, net: Mininet, space: GuestSpace, keys: Keys) -> Site:
-        """The place of the array; powered on, if it is a kernel of its own."""
-        node, ports = net[self.setup.topo.storage.name], self.setup.topo.storage.ports
-        if not isinstance(node, KernelHost):
-            return Site(LocalRunner(node.name, node.pid), self.folder.work, node.pid)
+    def _make_array(self, net: Mininet, space: GuestSpace, keys: Keys) -> Array:
+        topo, node = self.setup.topo, net[self.setup.topo.storage.name]
+        places = {"logs": self.folder.logs, "disks": self.folder.disks}
+        if isinstance(topo, HeadsTopo):
+            sites = {}
+            for name, spec in topo.heads.items():
+                self._power_on(net[name], heads.addresses_of(spec), space, keys)
+                sites[name] = HeadSite(
+                    net[name], self.folder.disks, self.folder.logs / f"{name}-clock.log"
+                )
+            return heads.make(
+                topo, self.setup.policy, self.setup.target, sites, node.pid, self.folder.work,
+                self.timeline, **places,
+            )  # fmt: skip
+        site = Site(LocalRunner(node.name, node.pid), self.folder.work, node.pid)
+        if isinstance(node, KernelHost):
+            interfaces = {port.interface: list[str]() for port in topo.storage.ports}
+            self._power_on(node, interfaces, space, keys)
+            site = GuestSite(node, self.folder.disks)
+        return Array(topo, self.setup.policy, site, self.setup.target, self.timeline, **places)
+
+    def _power_on(
+        self, node: KernelHost, addresses: dict[str, list[str]], space: GuestSpace, keys: Keys
+    ) -> None:
+        """Boot a kernel for an array, or for a head of one."""
         node.prepare(
-            space, keys, self.timeline, self.folder.logs,
-            addresses={port.interface: [] for port in ports},
+            space, keys, self.timeline, self.folder.logs, addresses=addresses,
             programs=GuestSite.programs(), start=GuestSite.start, memory_mib=ARRAY_MEMORY_MIB,
         )  # fmt: skip
         self._undo.callback(node.power_cut)
         node.power_on()
-        return GuestSite(node, self.folder.disks)
 
     def _observe(self, net: Mininet) -> None:
         topo = self.setup.topo
-        array = net[topo.storage.name]
-        inside = isinstance(array, KernelHost)  # with cards of its own at the same cables
+        at = {p.name: net[p.interface.rpartition("-")[0]] for p in topo.storage.ports}
         macs = {
-            p.name: mac_of(p.interface) if inside else array.intf(p.interface).MAC()
+            # A kernel of its own has cards of its own at the same cables.
+            p.name: mac_of(p.interface)
+            if isinstance(at[p.name], KernelHost)
+            else at[p.name].intf(p.interface).MAC()
             for p in topo.storage.ports
         }
         self.timeline.add(
@@ -280,9 +302,12 @@ class Lab(AbstractContextManager["Lab"]):
             redirect=self.setup.policy.redirect,
         )  # fmt: skip
         self._switch_ends = {
-            **{p.name: _switch_end(array, p.interface) for p in topo.storage.ports},
+            **{p.name: _switch_end(at[p.name], p.interface) for p in topo.storage.ports},
             **{h.name: _switch_end(net[h.name], h.interface) for h in topo.initiators.values()},
         }
+        if isinstance(topo, HeadsTopo):
+            for name, head in topo.heads.items():
+                self._switch_ends[head.management] = _switch_end(net[name], head.management)
         captured = {name: self._switch_ends[name] for name in topo.initiators}
         self._undo.callback(self._decode)
         self._capture = Capture(

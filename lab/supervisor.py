@@ -19,7 +19,7 @@ _RESTARTS = 20
 
 
 class Supervisor:
-    """Runs the controller with the configuration `config` where the array is.
+    """Runs the controller, which is `module`, with the configuration `config` where the array is.
 
     Its events go on the timeline, and each also to `on_event`, from another thread.
     """
@@ -31,8 +31,11 @@ class Supervisor:
         timeline: Timeline,
         logs: Path,
         on_event: Callable[[Event], None],
+        *,
+        module: str = "lab.controller",
     ) -> None:
         self._site, self._config, self._timeline = site, config, timeline
+        self._module = module
         self._log, self._on_event = logs / "controller.log", on_event
         self._process: Process | None = None
         self._told: list[Event] = []
@@ -53,7 +56,7 @@ class Supervisor:
     def _start(self) -> None:
         # It reads back from the kernel what its predecessor has done.
         self._process = self._site.start_module(
-            "lab.controller", str(self._path), log=self._log, on_line=self._hear
+            self._module, str(self._path), log=self._log, on_line=self._hear
         )
         threading.Thread(target=self._supervise, args=(self._process,), daemon=True).start()
 

@@ -3,7 +3,7 @@
 It takes the connections at the virtual addresses, answers discovery with the address that was
 asked, redirects logins, and hands the connections of hosts that are to be served at the virtual
 port to the engine, byte for byte. Numbers and names are those of RFC 7143, sections 11 and 13.
-Standard library and `targets.pdu` only.
+Standard library only.
 
 A tgtd cannot do this: its RedirectCallback, the only way to answer each host differently, has
 crashed it at the first login since 1.0.71, and a RedirectAddress is one for all hosts.
@@ -12,7 +12,6 @@ crashed it at the first login since 1.0.71, and a RedirectAddress is one for all
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import ipaddress
 import json
 import os
@@ -36,6 +35,7 @@ from targets.pdu import (
     encode_keys,
     size_of,
 )
+from targets.splice import pass_on
 
 SUCCESS, MOVED_TEMPORARILY, MOVED_PERMANENTLY = 0x0000, 0x0101, 0x0102
 INITIATOR_ERROR, AUTHENTICATION_FAILURE = 0x0200, 0x0201
@@ -271,26 +271,6 @@ class Front:
             pdu[20:24] = NO_TAG.to_bytes(4, "big")
         host.sendall(pdu)
         return request.opcode != Op.LOGOUT_REQUEST
-
-
-def pass_on(source: socket.socket, sink: socket.socket) -> None:
-    """Move what `source` sends to `sink` without copying it, until either of them ends."""
-    out, into = os.pipe()
-    with contextlib.suppress(OSError):
-        fcntl.fcntl(into, fcntl.F_SETPIPE_SZ, 1 << 20)
-    try:
-        while waiting := os.splice(source.fileno(), into, 1 << 20):
-            while waiting:
-                waiting -= os.splice(out, sink.fileno(), waiting)
-    except OSError:
-        pass
-    finally:
-        os.close(out)
-        os.close(into)
-        # iSCSI knows no half-open connection: one end gone is both gone.
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
 
 
 def main() -> None:

@@ -4,40 +4,40 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lab.commands import Runner
 from lab.errors import BadInput, CommandFailed, LabError
+from lab.site import Site
 from lab.waiting import wait_for
-
-_ROOT = Path(__file__).parents[1]
 
 
 class RelayProcess:
-    """Starts `python3 -m targets.relay` at `runner` and waits until it listens.
+    """Starts `python3 -m targets.relay` at `site` and waits until it listens.
 
-    `config` is its configuration (see targets/relay.py); configuration and log are kept in
-    `folder`. `on_event` gets each event as it comes in, from a thread of its own. LabError if the
-    relay does not come up. The program text is taken from this checkout, so `runner` must see it.
+    `config` is its configuration (see targets/relay.py); its log goes to the folder `logs`.
+    `on_event` gets each event as it comes in, from a thread of its own. LabError if the relay does
+    not come up.
     """
 
     def __init__(
         self,
-        runner: Runner,
+        site: Site,
         config: dict[str, Any],
-        folder: Path,
+        logs: Path,
         on_event: Callable[[dict[str, Any]], None] = lambda event: None,
     ) -> None:
         self.events: list[dict[str, Any]] = []
         self._on_event, self._ids = on_event, itertools.count(1)
         name = config.get("name", "relay")
-        path, self._log = folder / f"{name}.relay.json", folder / f"{name}.relay.log"
-        path.write_text(json.dumps(config))
-        argv = ["env", f"PYTHONPATH={_ROOT}", sys.executable, "-m", "targets.relay", str(path)]
-        self._process = runner.start(argv, log=self._log, on_line=self._take)
+        path, self._log = (
+            site.put(f"{name}.relay.json", json.dumps(config)),
+            logs / f"{name}.relay.log",
+        )
+        self._process = site.start_module(
+            "targets.relay", str(path), log=self._log, on_line=self._take
+        )
         wanted = sum(len(port["listen"]) for port in config["ports"])
         try:
             wait_for("the relay to listen", lambda: self._listening(wanted), seconds=10)
@@ -66,6 +66,10 @@ class RelayProcess:
             seconds=seconds, every=0.005,
         )  # fmt: skip
         return found[count - 1]
+
+    def tell(self, command: str, **details: Any) -> None:
+        """Give a command and wait for nothing; what comes of it is an event."""
+        self._process.send(json.dumps({"command": command, **details}))
 
     def command(self, command: str, **details: Any) -> dict[str, Any]:
         """Give a command and wait for its `done` event; BadInput with the relay's reason if not."""

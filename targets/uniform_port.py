@@ -25,7 +25,7 @@ class UniformPort:
     def __init__(self, engine: _Engine, parameters: Mapping[str, str]) -> None:
         self.engine, self._parameters = engine, dict(parameters)
         self._targets: tuple[TargetSpec, ...] = ()
-        self._answer: str | None = None
+        self._answer: tuple[str | None, bool] = (None, False)
 
     def start(self, portals: Sequence[str], targets: Sequence[TargetSpec], engine: str) -> None:
         """Answer at `portals`, which the array must have; `engine`, the other one, is not used."""
@@ -35,18 +35,22 @@ class UniformPort:
             self.engine.create(target)
             for name, value in self._parameters.items():
                 self.engine.set_parameter(target.iqn, name, value)
-            if self._answer:
-                self.engine.redirect(target.iqn, self._answer)
+            if self._answer[0]:
+                self._redirect(target)
         for portal in portals:
             self.engine.expose(portal)
 
-    def steer(self, initiator: str | None, portal: str | None) -> None:
+    def steer(self, initiator: str | None, portal: str | None, *, permanent: bool = False) -> None:
         """Send every host to `portal`, None: serve it here; `initiator` must be None."""
         assert initiator is None
-        if portal != self._answer:
-            self._answer = portal
+        if (portal, permanent) != self._answer:
+            self._answer = (portal, permanent)
             for target in self._targets:
-                self.engine.redirect(target.iqn, portal)
+                self._redirect(target)
+
+    def _redirect(self, target: TargetSpec) -> None:
+        portal, permanent = self._answer
+        self.engine.redirect(target.iqn, portal, permanent=permanent)
 
     def stop(self) -> None:
         """End it and remove everything of it but its log; may be called twice."""

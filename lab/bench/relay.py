@@ -19,6 +19,7 @@ from typing import Any
 
 from lab.commands import LocalRunner, Runner, require
 from lab.errors import LabError, Missing
+from lab.site import Site
 from lab.waiting import wait_for
 from targets.base import Lun, TargetSpec
 from targets.relay_process import RelayProcess
@@ -91,7 +92,7 @@ def measure(
         engine.create(TargetSpec(IQN, (disk,)))
         engine.expose(f"{ADDRESS}:{DIRECT}")
         ports = [{"name": "p2", "listen": [f"{ADDRESS}:{THROUGH}"], "backend": engine.local_portal}]
-        relay = RelayProcess(array, {"name": "a1", "ports": ports}, folder)
+        relay = RelayProcess(Site(array, folder), {"name": "a1", "ports": ports}, folder)
         stack.callback(relay.stop)
         result: dict[str, Any] = {"block": BLOCK, "depth": DEPTH, "requests": requests}
         for name, write in (("read", False), ("write", True)):

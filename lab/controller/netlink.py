@@ -149,6 +149,13 @@ class Connections:
     def count(self) -> dict[tuple[str, str], int]:
         """Connections by (remote address, local address); none if the kernel cannot say."""
         found: dict[tuple[str, str], int] = {}
+        for remote, _, local in self.each():
+            found[remote, local] = found.get((remote, local), 0) + 1
+        return found
+
+    def each(self) -> list[tuple[str, int, str]]:
+        """Remote address, remote port and local address of every connection."""
+        found: list[tuple[str, int, str]] = []
         for family in (socket.AF_INET, socket.AF_INET6):
             # The local port is in the request: the kernel leaves the others out.
             request = struct.pack("=BBBxI", family, socket.IPPROTO_TCP, 0, 1 << TCP_ESTABLISHED)
@@ -161,16 +168,15 @@ class Connections:
                     raise
         return found
 
-    def _add(self, found: dict[tuple[str, str], int], data: bytes) -> None:
+    def _add(self, found: list[tuple[str, int, str]], data: bytes) -> None:
         at = 0
         while at + HEADER.size <= len(data):
             size, kind, _, _, _ = HEADER.unpack_from(data, at)
             if kind == SOCK_DIAG_BY_FAMILY:
                 family = data[at + 16]
-                port, _, local, remote = DIAG_TAIL.unpack_from(data, at + 20)
+                port, peer, local, remote = DIAG_TAIL.unpack_from(data, at + 20)
                 if port == self.port:
-                    pair = (_text(family, remote), _text(family, local))
-                    found[pair] = found.get(pair, 0) + 1
+                    found.append((_text(family, remote), peer, _text(family, local)))
             at += max((size + 3) & ~3, HEADER.size)
 
 

@@ -147,12 +147,15 @@ def _requests(
     )
     ordered = desired.rebalances != memory.rebalances
     if came_up or ordered:
+        # Whoever is on its way keeps its answer, and the next one waits for it.
+        offered = {address for mine in offers.values() for address in mine.values()}
+        moving = memory.asked if memory.asked and memory.asked.to in offered else None
         memory = replace(
             memory,
             rebalancing=True,
             rebalances=desired.rebalances,
-            asked=None,
-            asked_before=frozenset(),
+            asked=moving,
+            asked_before=frozenset({moving.initiator} if moving else ()),
         )
     if not memory.rebalancing:
         return [], memory

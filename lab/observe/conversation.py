@@ -26,6 +26,7 @@ class _Connection:
     asked: float | None = None
     isid: str = ""
     answers: list[Event] = field(default_factory=list)
+    ended: bool = False
 
 
 class Conversations:
@@ -55,6 +56,8 @@ class Conversations:
             if key not in self._seen:
                 self._seen.add(key)
                 self._iscsi(packet, {int(o, 0) for o in opcodes})
+        if _is_set(packet, "tcp.flags.fin") or _is_set(packet, "tcp.flags.reset"):
+            self._end(packet)
 
     def events(self) -> list[Event]:
         """All events, sorted by time; a login that was never answered has status None."""
@@ -124,6 +127,16 @@ class Conversations:
             event = packet.number("iscsi.asyncevent")
             self._add(packet.t, connection, "async", event=event, parameters=parameters)
 
+    def _end(self, packet: Packet) -> None:
+        """The first end of a connection that has carried iSCSI: who hung up."""
+        ends = (packet.source, packet.destination)
+        by = "host" if ends in self._connections else "array"
+        found = self._connections.get(ends if by == "host" else ends[::-1])
+        if found and not found.ended:
+            found.ended = True
+            how = "reset" if _is_set(packet, "tcp.flags.reset") else "fin"
+            self._add(packet.t, found, "hung-up", by=by, how=how)
+
     def _answer(self, packet: Packet, connection: _Connection, keys: list[str]) -> None:
         status = packet.number("iscsi.login.status")
         # One event a login: an exchange of several steps is over when it enters full feature phase.
@@ -154,6 +167,10 @@ class Conversations:
         where = self._host(connection.initiator)
         event = {"t": t, "where": where, "kind": kind, "portal": connection.portal}
         self._events.append({**event, **details, "source": "wire"})
+
+
+def _is_set(packet: Packet, flag: str) -> bool:
+    return bool(packet.one(flag)) and bool(packet.number(flag))
 
 
 def _values(keys: list[str], name: str) -> list[str]:

@@ -13,6 +13,7 @@ from lab.observe.packet import FIELDS, Packet, parse
 from lab.timeline import Event
 
 WANTED = "arp or icmpv6.type == 136 or iscsi.opcode in {0x03, 0x04, 0x06, 0x23, 0x24, 0x32}"
+WANTED += " or tcp.flags.fin == 1 or tcp.flags.reset == 1"
 
 
 def decode(

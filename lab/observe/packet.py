@@ -21,6 +21,8 @@ FIELDS = (
     "ipv6.dst",
     "tcp.dstport",
     "tcp.seq_raw",
+    "tcp.flags.fin",
+    "tcp.flags.reset",
     "iscsi.opcode",
     "iscsi.login.status",
     "iscsi.login.T",

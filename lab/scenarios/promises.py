@@ -9,6 +9,7 @@ from lab.checks import (
     Check,
     discovery_hides_ports,
     kernel_quiet,
+    login_answered,
     moved_to,
     new_login,
     no_io_errors,
@@ -17,8 +18,10 @@ from lab.checks import (
     reached,
     redirected_at_login,
     same_connection,
+    same_disk,
     served_at,
     session_survived,
+    sessions_spread,
     stall_below,
 )
 from lab.faults import cable_pulled
@@ -61,6 +64,51 @@ def port_redirection(lab: Lab) -> Iterable[Check]:
     return [
         redirected_at_login("h1", virtual, to=lab.array.data_addresses()),
         served_at("h1", lab.array.data_addresses(), "after"),
+        *undisturbed("h1", TAKEOVER_BUDGET_MS),
+    ]
+
+
+@scenario(policy=Policy(redirect="none"))
+def served_at_virtual_port(lab: Lab) -> Iterable[Check]:
+    """The array does not redirect: the virtual port carries the traffic itself."""
+    h1, virtual = lab.host("h1"), lab.array.virtual
+    h1.login()
+    h1.write_and_verify()
+    return [
+        login_answered("h1", virtual, "0x0000"),
+        served_at("h1", virtual, "after"),
+        *undisturbed("h1", TAKEOVER_BUDGET_MS),
+    ]
+
+
+@scenario(hosts=("h1", "h2"), policy=Policy(serve=("h2",)))
+def mixed_serving(lab: Lab) -> Iterable[Check]:
+    """One host is redirected, another served at the virtual port: from the same disk."""
+    h1, h2, virtual = lab.host("h1"), lab.host("h2"), lab.array.virtual
+    h1.login()
+    h2.login()
+    h1.write_and_verify()
+    h2.write_and_verify()
+    return [
+        redirected_at_login("h1", virtual, to=lab.array.data_addresses()),
+        login_answered("h2", virtual, "0x0000"),
+        served_at("h2", virtual, "after"),
+        same_disk("h1", "h2"),
+        *undisturbed("h1", TAKEOVER_BUDGET_MS),
+        *undisturbed("h2", TAKEOVER_BUDGET_MS),
+    ]
+
+
+@scenario(hosts=("h1", "h2", "h3", "h4"), topology="four_hosts", policy=Policy(front="steered"))
+def load_spread(lab: Lab) -> Iterable[Check]:
+    """As many hosts as ports, then one more: sessions per port differ by at most one."""
+    names = [*lab.hosts]
+    for name in names:
+        lab.host(name).login()
+    lab.host("h1").write_and_verify()
+    return [
+        *(redirected_at_login(n, lab.array.virtual, to=lab.array.data_addresses()) for n in names),
+        sessions_spread(),
         *undisturbed("h1", TAKEOVER_BUDGET_MS),
     ]
 

@@ -13,6 +13,7 @@ from net import PORTS, Net, network
 
 from lab.commands import CommandFailed, require
 from lab.errors import BadInput, LabError, Missing
+from lab.site import Site
 from targets.base import Lun, TargetSpec
 from targets.relay_process import RelayProcess
 from targets.tgt import Tgt
@@ -54,7 +55,7 @@ def relay(net, disk, tmp_path) -> Iterator[RelayProcess]:
         {"name": name, "listen": [portal], "backend": engine.local_portal}
         for name, portal in (("p1", P1), ("p2", P2))
     ]
-    made = RelayProcess(net.array, {"name": "a1", "ports": ports}, tmp_path)
+    made = RelayProcess(Site(net.array, tmp_path), {"name": "a1", "ports": ports}, tmp_path)
     try:
         yield made
     finally:
@@ -247,14 +248,14 @@ def test_a_relay_that_is_told_nonsense_says_so_and_goes_on(net, disk, relay, blo
 def test_a_relay_that_cannot_start_says_why(net, tmp_path):
     config = {"ports": [{"name": "p1", "listen": ["10.0.0.11"], "backend": "127.0.0.1:1"}]}
     with pytest.raises(LabError, match="'10.0.0.11' is not address:port"):
-        RelayProcess(net.array, config, tmp_path)
+        RelayProcess(Site(net.array, tmp_path), config, tmp_path)
 
 
 def test_a_relay_listens_at_an_address_that_comes_later_and_moves(net, disk, tmp_path, blob):
     late = "10.0.0.77"
     disk[1].write_bytes(blob.read_bytes())
     port = {"name": "p3", "listen": [f"{late}:3260"], "backend": disk[0].local_portal}
-    relay = RelayProcess(net.array, {"ports": [port]}, tmp_path)
+    relay = RelayProcess(Site(net.array, tmp_path), {"ports": [port]}, tmp_path)
     try:
         for _ in range(2):
             net.array.run(["ip", "addr", "add", f"{late}/24", "dev", "a1-p1"])

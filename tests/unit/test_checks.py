@@ -226,6 +226,26 @@ EXAMPLES = {
             ],
         },
     ),
+    "login_answered": (
+        ("h1", VIRTUAL, "0x0000"),
+        {
+            "pass": [[login(0.1, status="0x0000", to=None)]],
+            "fail": [LOGINS, [login(0.1, status="0x0000", to=None), login(0.2)]],
+            "unknown": [[], LOGINS[1:], [login(0.1, host="h2")]],
+        },
+    ),
+    "same_disk": (
+        ("h1", "h2"),
+        {
+            "pass": [SPREAD],
+            "fail": [
+                but(SPREAD, "session", 1, serial="other"),
+                but(SPREAD, "session", 1, size_bytes=5),
+                [*SPREAD, session(2, "after", "h2", serial="other")],
+            ],
+            "unknown": [[], SESSIONS],
+        },
+    ),
     "discovery_hides_ports": (
         ("h1", VIRTUAL),
         {

@@ -1,0 +1,40 @@
+"""Checks of arrays with heads: that what was silent was cut off before it was replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lab.checks.verdict import Answer, check, failed, passed, unknown
+from lab.timeline import Timeline
+
+Look = Callable[[Timeline], Answer]
+
+
+@check
+def fenced_before_moved() -> Look:
+    """No address came up on a head before the head that had it was known to be without power.
+
+    That it was cut is the power switch's own word (`power`); who has an address, the kernels'.
+    """
+
+    def look(timeline: Timeline) -> Answer:
+        cuts: dict[str, float] = {}
+        holder: dict[str, str] = {}
+        moved: list[str] = []
+        for event in timeline:
+            where = event["where"]
+            if event["kind"] == "power" and event["what"] == "fenced":
+                cuts[where] = event["t"]
+            elif event["kind"] == "address" and event["op"] == "add":
+                address = event["address"]
+                before = holder.get(address, where)
+                if before != where:
+                    if before not in cuts:
+                        return failed(f"{address} came up on {where}, and {before} was not cut.")
+                    moved.append(f"{address} to {where}")
+                holder[address] = where
+        if not moved:
+            return unknown("No address moved from one head to another.")
+        return passed(f"The power was cut first, then moved: {', '.join(moved)}.")
+
+    return look

@@ -1,0 +1,257 @@
+"""Checks of what the array asks of hosts and announces to them: judged by the wire alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from itertools import pairwise
+
+from lab.checks.portals import as_set, ip_of
+from lab.checks.session import REDIRECTED, logins
+from lab.checks.verdict import Answer, check, failed, passed, unknown
+from lab.timeline import Event, Timeline
+
+Look = Callable[[Timeline], Answer]
+
+LOGOUT, DROP, DROP_ALL = 1, 2, 3
+"""AsyncEvent (RFC 7143 section 11.9.1): asks for a logout; drops this connection; drops all."""
+SERVED = "0x0000"
+DROP_LATE_S = 1.0
+"""How late, in seconds, an array may be with a drop, and a host with coming back after one."""
+
+
+def messages(timeline: Timeline, host: str | None, event: int) -> list[Event]:
+    """The Async Messages with AsyncEvent `event` that reached `host` (None: any), on the wire."""
+    return [
+        e
+        for e in timeline.events("async", host)
+        if e["event"] == event and e.get("source") == "wire"
+    ]
+
+
+def _next(events: Collection[Event], since: float, until: float = float("inf")) -> Event | None:
+    return next((e for e in events if since <= e["t"] < until), None)
+
+
+def _unheard(timeline: Timeline, host: str, event: int) -> Answer:
+    if not logins(timeline, host):
+        return unknown(f"Nothing of {host} was seen on the wire.")
+    return failed(f"{host} got no Async Message with event {event}.")
+
+
+@check
+def asked_then_moved(host: str, virtual: str, to: str | Collection[str] | None = None) -> Look:
+    """Each time `host` was asked, it logged out, came back by the virtual port, and moved.
+
+    On the wire, in this order: Async Message event 1, Logout at the same portal, login at `virtual`
+    answered 0x0101, login accepted at the address that this named, which is another one than
+    before and, the last time, one of `to` (None: any).
+    """
+    wanted = as_set(to) if to is not None else None
+
+    def look(timeline: Timeline) -> Answer:
+        asked = messages(timeline, host, LOGOUT)
+        if not asked:
+            return _unheard(timeline, host, LOGOUT)
+        told, new = [], ""
+        for at, message in enumerate(asked):
+            until = asked[at + 1]["t"] if at + 1 < len(asked) else float("inf")
+            good, text, new = _one_move(timeline, host, virtual, message, until)
+            if not good:
+                return failed(text)
+            told.append(text)
+        if wanted is not None and new not in wanted:
+            return failed(f"{' '.join(told)} Expected {' or '.join(sorted(wanted))}.")
+        return passed(" ".join(told))
+
+    return look
+
+
+def _one_move(
+    timeline: Timeline, host: str, virtual: str, message: Event, until: float
+) -> tuple[bool, str, str]:
+    """Whether the host moved as `message` asked, in words, and the address it is served at now."""
+    old, began = ip_of(message["portal"]), message["t"]
+    text = f"{host} was asked at {old}"
+    logout = _next(
+        [e for e in timeline.events("logout", host) if ip_of(e["portal"]) == old], began, until
+    )
+    if logout is None:
+        return False, f"{text}, but did not log out.", ""
+    text += f", logged out after {_ms(began, logout)}"
+    back = _next(logins(timeline, host), logout["t"], until)
+    if back is None:
+        return False, f"{text}, but did not log in again.", ""
+    if ip_of(back["portal"]) != ip_of(virtual):
+        return False, f"{text}, but came back to {back['portal']}, not to {virtual}.", ""
+    if back["status"] != REDIRECTED or not back["target_address"]:
+        return False, f"{text}, but was answered {back['status']} at {virtual}.", ""
+    new = ip_of(back["target_address"])
+    text += f", was sent by {ip_of(virtual)} to {new} after {_ms(began, back)}"
+    if new == old:
+        return False, f"{text}, where it had been.", ""
+    served = _next([e for e in logins(timeline, host, new) if e["status"] == SERVED],
+                   back["t"], until)  # fmt: skip
+    if served is None:
+        return False, f"{text}, but was not let in there.", ""
+    return True, f"{text} and let in after {_ms(began, served)}.", new
+
+
+def _ms(began: float, event: Event) -> str:
+    return f"{(event['t'] - began) * 1000:.0f} ms"
+
+
+@check
+def one_asked_at_a_time(at_least: int = 2) -> Look:
+    """Hosts were asked to log out one at a time: each was back before the next one was asked.
+
+    On the wire: between two requests, the host that was asked first has been sent on (0x0101) to
+    another address than it was asked at. `at_least` so many requests must have been made.
+    """
+
+    def look(timeline: Timeline) -> Answer:
+        if not timeline.events("login"):
+            return unknown("No login at all was seen on the wire.")
+        asked = messages(timeline, None, LOGOUT)
+        if len(asked) < at_least:
+            return failed(f"{len(asked)} requests to log out, not {at_least} or more.")
+        for message, later in pairwise(asked):
+            host, old = message["where"], ip_of(message["portal"])
+            sent = [e for e in logins(timeline, host) if e["status"] == REDIRECTED]
+            elsewhere = [e for e in sent if ip_of(e["target_address"] or "") != old]
+            if _next(elsewhere, message["t"], later["t"]) is None:
+                return failed(
+                    f"{later['where']} was asked {_ms(message['t'], later)} after {host}, "
+                    "which had not been sent to another port yet."
+                )
+        names = ", then ".join(str(e["where"]) for e in asked)
+        return passed(f"Asked to log out: {names}; each only when the one before was back.")
+
+    return look
+
+
+@check
+def dropped_after_grace(host: str, grace_s: float) -> Look:
+    """`host` ignored a request to log out and was dropped by the array when its time was over.
+
+    On the wire: Async Message event 1, no Logout at that portal, and `grace_s` seconds later the
+    array hangs up. Meanwhile the host's I/O goes on.
+    """
+
+    def look(timeline: Timeline) -> Answer:
+        asked = messages(timeline, host, LOGOUT)
+        if not asked:
+            return _unheard(timeline, host, LOGOUT)
+        portal, began = ip_of(asked[0]["portal"]), asked[0]["t"]
+        end = _next([e for e in timeline.events("hung-up", host)
+                     if ip_of(e["portal"]) == portal], began)  # fmt: skip
+        if end is None:
+            return failed(f"{host} was asked at {portal} and is still connected there.")
+        after = end["t"] - began
+        if _next(timeline.events("logout", host), began, end["t"]):
+            return failed(f"{host} was asked at {portal} and did log out.")
+        text = f"{host} was asked at {portal}; after {after:.3f} s the {end['by']} hung up"
+        if end["by"] != "array":
+            return failed(f"{text}, not the array.")
+        if not grace_s <= after <= grace_s + DROP_LATE_S:
+            return failed(f"{text}; its grace time is {grace_s:g} s.")
+        done = [e for e in timeline.events("io", host) if began < e["t"] < end["t"]]
+        if not done:
+            return unknown(f"{text}, but no I/O meanwhile says that the host kept the connection.")
+        return passed(f"{text}; meanwhile {len(done)} operations completed.")
+
+    return look
+
+
+@check
+def drop_announced(host: str, virtual: str, event: int) -> Look:
+    """The array announced that it drops `host`, did so, and the host came back when it may.
+
+    On the wire: Async Message `event` (2 or 3), the array hangs up, and a login at `virtual` not
+    before Time2Wait (Parameter2, seconds) has passed since, and at most a second later.
+    """
+
+    def look(timeline: Timeline) -> Answer:
+        told = messages(timeline, host, event)
+        if not told:
+            return _unheard(timeline, host, event)
+        portal, began, wait = ip_of(told[0]["portal"]), told[0]["t"], told[0]["parameters"][1]
+        end = _next([e for e in timeline.events("hung-up", host)
+                     if ip_of(e["portal"]) == portal], began)  # fmt: skip
+        if end is None or end["by"] != "array":
+            by = "nobody" if end is None else f"the {end['by']}"
+            return failed(f"After event {event} to {host} {by} hung up at {portal}.")
+        text = f"Event {event} to {host}, and {_ms(began, end)} later the array hung up"
+        back = _next(logins(timeline, host, virtual), end["t"])
+        if back is None:
+            return failed(f"{text}; {host} did not come back to {virtual}.")
+        took = back["t"] - end["t"]
+        text += f"; {host} came back to {ip_of(virtual)} after {took:.3f} s, Time2Wait {wait} s"
+        # The login is seen at its answer; timers of the host are good to some milliseconds.
+        if not wait - 0.05 <= took <= wait + DROP_LATE_S:
+            return failed(f"{text}.")
+        return passed(f"{text}.")
+
+    return look
+
+
+@check
+def logins_sent_to(
+    host: str, to: str | None, *, status: str = REDIRECTED, at: str | None = None, times: int = 1
+) -> Look:
+    """`times` or more logins of `host` (at the address `at`) were answered with `status`.
+
+    `to`: the TargetAddress that was named, to the letter; None asks for answers without one, or
+    with an empty one.
+    """
+
+    def look(timeline: Timeline) -> Answer:
+        seen = logins(timeline, host, at)
+        if not seen:
+            return unknown(f"No login of {host} was seen on the wire.")
+        found = [e for e in seen if e["status"] == status and (e["target_address"] or None) == to]
+        answers = sorted({f"{e['status']} {e['target_address'] or ''}".strip() for e in seen})
+        text = f"{len(found)} logins of {host} were answered {status} to {to or 'nowhere'}"
+        if len(found) < times:
+            return failed(f"{text}, not {times}; answers seen: {', '.join(answers)}.")
+        return passed(f"{text}, of {len(seen)}; the last one {seen[-1]['status']}.")
+
+    return look
+
+
+@check
+def came_back_to(host: str, address: str) -> Look:
+    """After its first logout the next login of `host` was at `address`, wherever it began."""
+
+    def look(timeline: Timeline) -> Answer:
+        out = timeline.events("logout", host)
+        if not out:
+            return unknown(f"No logout of {host} was seen on the wire.")
+        back = _next(logins(timeline, host), out[0]["t"])
+        text = f"{host} logged out from {out[0]['portal']}"
+        if back is None:
+            return failed(f"{text} and did not log in again.")
+        text += f" and {_ms(out[0]['t'], back)} later was answered {back['status']} at"
+        if ip_of(back["portal"]) != ip_of(address):
+            return failed(f"{text} {back['portal']}, not at {address}.")
+        return passed(f"{text} {back['portal']}.")
+
+    return look
+
+
+@check
+def connection_counts(moment: str, **ports: int) -> Look:
+    """At `moment` the array's kernel had that many TCP connections of hosts at those ports."""
+
+    def look(timeline: Timeline) -> Answer:
+        found = [e for e in timeline.events("connections") if e["moment"] == moment]
+        if not found:
+            return unknown(f"The connections were not counted at the moment {moment!r}.")
+        had = {name: found[-1]["ports"].get(name, 0) for name in ports}
+        text = ", ".join(f"{name} {count}" for name, count in had.items())
+        text = f"At the moment {moment!r} connections per port: {text}"
+        if had != ports:
+            wanted = ", ".join(f"{name} {count}" for name, count in ports.items())
+            return failed(f"{text}; expected {wanted}.")
+        return passed(f"{text}.")
+
+    return look

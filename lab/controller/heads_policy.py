@@ -1,0 +1,222 @@
+"""What the controller of a dual-head array does next: a pure function, as policy.py is for ports.
+
+Rules, in words. A head that is silent is cut off from power before another gets what it had, for
+silence does not say whether it is dead or only cannot be heard. A head that is heard but has no
+live data port is told to give its addresses up; it is cut off if it does not say in time that it
+has. An address goes to the next head after its own in the order of the configuration, and stays
+there: moving breaks connections, so nothing goes home but by order. The last head that can serve is
+never cut off, and where none is heard, as when the management network is gone, nothing is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+State = Literal["unseen", "up", "dark", "lost", "off"]
+
+
+@dataclass(frozen=True)
+class Beat:
+    """What a head has said last: received at `t` (monotonic seconds), by its boot `boot`.
+
+    `addresses` are those that its kernel has. `applied` is the number of the latest order that it
+    has carried out; it ignores all with a lower one from then on. `live`: its data port has a link.
+    """
+
+    t: float
+    boot: str
+    addresses: frozenset[str]
+    applied: int = 0
+    live: bool = True
+
+
+@dataclass(frozen=True)
+class Desired:
+    """`heads` in takeover order; `homes`: address to head. `fencing` False is for controls only.
+
+    A head is lost after `dead_s` seconds of silence, or `unseen_s` from the start if it was never
+    heard; `release_s` is how long one may take to give an address up, `again_s` when a power cut
+    that was not confirmed is asked for again.
+    """
+
+    heads: tuple[str, ...]
+    homes: Mapping[str, str]
+    fencing: bool = True
+    dead_s: float = 0.1
+    unseen_s: float = 3.0
+    release_s: float = 0.5
+    again_s: float = 2.0
+
+
+@dataclass(frozen=True)
+class Observed:
+    """At `now` (monotonic seconds): the last word of each head, and the boot of it that was cut."""
+
+    now: float
+    beats: Mapping[str, Beat]
+    off: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a head is to have; `number` rises with each change."""
+
+    number: int
+    addresses: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Fence:
+    """Cut the power of `head`; `cause` is its state that makes it necessary."""
+
+    head: str
+    cause: str
+
+
+@dataclass(frozen=True)
+class NoHeadLeft:
+    """No head can serve; nothing is done until one can."""
+
+
+Action = Fence | NoHeadLeft
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What is remembered from one plan to the next; a new start knows nothing.
+
+    `placed`: where each address is to be. `asked`: when a power cut was asked for that is not
+    confirmed. `blocked`: since when a head holds what another one is to have.
+    """
+
+    started: float
+    states: Mapping[str, State] = field(default_factory=dict)
+    placed: Mapping[str, str] = field(default_factory=dict)
+    orders: Mapping[str, Order] = field(default_factory=dict)
+    asked: Mapping[str, float] = field(default_factory=dict)
+    blocked: Mapping[str, float] = field(default_factory=dict)
+    none_left: bool = False
+    number: int = 0
+
+
+def plan(desired: Desired, observed: Observed, memory: Memory) -> tuple[Memory, list[Action]]:
+    """What is to be done now, and what every head is to have (`Memory.orders`).
+
+    An address is in a head's order only if no other head can have it, or come to have it by an
+    order that is still on its way.
+    """
+    states = {head: _state(head, desired, observed, memory) for head in desired.heads}
+    if "unseen" in states.values():
+        return replace(memory, states=states), []  # a new start listens first
+    able = [head for head in desired.heads if states[head] == "up"]
+    placed = {a: _place(a, desired, observed, memory, states, able) for a in desired.homes}
+    memory = replace(memory, placed=placed)
+    orders, number = dict(memory.orders), memory.number
+    for head in desired.heads:
+        wanted = frozenset(a for a, at in placed.items() if at == head)
+        # First what is to go, so that the question below is asked of orders without it.
+        kept = wanted & (orders[head].addresses if head in orders else _told(head, observed))
+        if head not in orders or kept != orders[head].addresses:
+            number += 1
+            orders[head] = Order(number, kept)
+    memory = replace(memory, orders=orders)
+    for head in able:
+        others, has = [h for h in desired.heads if h != head], orders[head].addresses
+        wanted = has | {
+            a
+            for a, at in placed.items()
+            if at == head
+            and not any(may_have(o, a, desired, observed, memory, states) for o in others)
+        }
+        if wanted != orders[head].addresses:
+            number += 1
+            orders[head] = Order(number, wanted)
+    actions, memory = _fences(desired, observed, memory, states, able)
+    if not able and not memory.none_left:
+        actions.append(NoHeadLeft())
+    remembered = replace(memory, states=states, orders=orders, number=number, none_left=not able)
+    return remembered, actions
+
+
+def _told(head: str, observed: Observed) -> frozenset[str]:
+    beat = observed.beats.get(head)
+    return beat.addresses if beat else frozenset()
+
+
+def _state(head: str, desired: Desired, observed: Observed, memory: Memory) -> State:
+    beat = observed.beats.get(head)
+    if head in observed.off and (beat is None or beat.boot == observed.off[head]):
+        return "off"
+    if head in memory.asked and head not in observed.off:
+        return "lost"  # it may be cut off at any moment, whatever it says now
+    if beat is None:
+        return "unseen" if observed.now - memory.started < desired.unseen_s else "lost"
+    if observed.now - beat.t > desired.dead_s:
+        return "lost"
+    return "up" if beat.live else "dark"
+
+
+def may_have(
+    head: str,
+    address: str,
+    desired: Desired,
+    observed: Observed,
+    memory: Memory,
+    states: Mapping[str, State],
+) -> bool:
+    """Whether `head` has `address`, or can still come to have it."""
+    if states[head] == "off" or (states[head] == "lost" and not desired.fencing):
+        return False
+    beat, order = observed.beats.get(head), memory.orders.get(head)
+    if beat is None or order is None or address in beat.addresses:
+        return True
+    return address in order.addresses or beat.applied < order.number
+
+
+def _place(
+    address: str,
+    desired: Desired,
+    observed: Observed,
+    memory: Memory,
+    states: Mapping[str, State],
+    able: list[str],
+) -> str:
+    at = memory.placed.get(address)
+    if at is None:  # a new start: it stays where it is
+        having = [h for h in desired.heads if address in _told(h, observed)]
+        at = having[0] if having else desired.homes[address]
+    if states[at] == "up" or not able:
+        return at
+    start = desired.heads.index(at)
+    order = [*desired.heads[start + 1 :], *desired.heads[:start]]
+    return next(head for head in order if head in able)
+
+
+def _fences(
+    desired: Desired,
+    observed: Observed,
+    memory: Memory,
+    states: Mapping[str, State],
+    able: list[str],
+) -> tuple[list[Action], Memory]:
+    actions: list[Action] = []
+    asked = {h: t for h, t in memory.asked.items() if states[h] == "lost"}
+    blocked: dict[str, float] = {}
+    for head in desired.heads:
+        held = [
+            a
+            for a, at in memory.placed.items()
+            if at != head and may_have(head, a, desired, observed, memory, states)
+        ]
+        if not held or not [h for h in able if h != head] or not desired.fencing:
+            continue
+        blocked[head] = memory.blocked.get(head, observed.now)
+        late = observed.now - blocked[head] > desired.release_s
+        if states[head] != "lost" and not late:
+            continue
+        if observed.now - asked.get(head, float("-inf")) > desired.again_s:
+            asked[head] = observed.now
+            actions.append(Fence(head, states[head] if states[head] == "lost" else "late"))
+    return actions, replace(memory, asked=asked, blocked=blocked)

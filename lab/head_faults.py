@@ -1,0 +1,38 @@
+"""Faults of arrays with heads; as in lab.faults, each is undone on exit and recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lab.errors import BadInput
+from lab.heads import Head, HeadArray
+from lab.running import Lab
+
+
+def heads(lab: Lab) -> HeadArray:
+    """The array of `lab`; BadInput if it has no heads."""
+    if not isinstance(lab.array, HeadArray):
+        raise BadInput(f"{lab.array.spec.name} has no heads; choose --topology two_heads")
+    return lab.array
+
+
+def head(lab: Lab, name: str) -> Head:
+    """The head `name`; BadInput if there is none."""
+    found = heads(lab).heads
+    if name not in found:
+        raise BadInput(f"no head {name}; there are {', '.join(found)}")
+    return found[name]
+
+
+@contextmanager
+def head_powered_off(lab: Lab, name: str) -> Iterator[None]:
+    """Cut the power of a head; when the fault ends it is on again and its agent runs."""
+    one = head(lab, name)
+    lab.timeline.add(name, "fault", name="power-cut", phase="begin")
+    one.cut()
+    try:
+        yield
+    finally:
+        one.power_on()
+        lab.timeline.add(name, "fault", name="power-cut", phase="end")

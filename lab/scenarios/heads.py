@@ -1,0 +1,79 @@
+"""Dual-head arrays: a kernel dies with all it has, and another takes its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lab.array import Policy
+from lab.checks import (
+    Check,
+    fenced_before_moved,
+    moved_to,
+    new_login,
+    served_at,
+)
+from lab.faults import cable_pulled
+from lab.head_faults import head_powered_off
+from lab.running import Lab
+from lab.scenario import scenario
+from lab.scenarios.promises import undisturbed
+
+RELOGIN_BUDGET_MS = 8_000.0
+"""Detection, a power cut and a move: 0.3 s; Time2Wait 2 s; and one more try after 3 s."""
+_POLICY = Policy(redirect="fixed", fixed={"h1": "a1a"})
+
+
+def _survives(lab: Lab) -> list[Check]:
+    virtual, data = lab.array.virtual, lab.array.address_of("a1a")
+    return [
+        moved_to(virtual, "a1b"),
+        moved_to(data, "a1b"),
+        new_login("h1", virtual),
+        served_at("h1", data, "after"),
+        fenced_before_moved(),
+        *undisturbed("h1", RELOGIN_BUDGET_MS),
+    ]
+
+
+@scenario(topology="two_heads", policy=_POLICY, targets=("lio",))
+def head_power_cut(lab: Lab) -> Iterable[Check]:
+    """The head with the session loses its power: the other one answers, and the host is back."""
+    h1 = lab.host("h1")
+    h1.login()
+    h1.start_writing()
+    h1.keeps_writing()
+    lab.begin(head_powered_off(lab, "a1a"))
+    h1.keeps_writing()
+    h1.stop_and_verify()
+    return _survives(lab)
+
+
+@scenario(topology="two_heads", policy=_POLICY, targets=("lio",))
+def head_unheard(lab: Lab) -> Iterable[Check]:
+    """The controller does not hear a head that goes on serving: it is cut off before the move."""
+    h1 = lab.host("h1")
+    h1.login()
+    h1.start_writing()
+    h1.keeps_writing()
+    lab.begin(cable_pulled(lab, "a1a-admin"))
+    h1.keeps_writing(600)
+    h1.stop_and_verify()
+    return _survives(lab)
+
+
+@scenario(
+    topology="two_heads",
+    policy=Policy(redirect="fixed", fixed={"h1": "a1a"}, fencing=False),
+    targets=("lio",),
+    listed=False,
+)
+def control_no_fencing(lab: Lab) -> Iterable[Check]:
+    """head-unheard with fencing switched off: both heads have the addresses, and both write."""
+    h1 = lab.host("h1")
+    h1.login()
+    h1.start_writing()
+    h1.keeps_writing()
+    lab.begin(cable_pulled(lab, "a1a-admin"))
+    lab.observe_for(1.0)
+    h1.stop_and_verify()
+    return _survives(lab)

@@ -1,0 +1,220 @@
+"""The array asks hosts to move, or says that it drops them: Async Messages (S6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lab.array import Policy
+from lab.checks import (
+    Check,
+    asked_then_moved,
+    connection_counts,
+    drop_announced,
+    dropped_after_grace,
+    one_asked_at_a_time,
+    served_at,
+    session_survived,
+    sessions_spread,
+)
+from lab.faults import cable_pulled, initiator_frozen
+from lab.requests import GRACE_S, count_connections
+from lab.running import Lab, LabHost
+from lab.scenario import scenario
+from lab.scenarios.promises import undisturbed
+from lab.waiting import wait_for
+
+ASKED_BUDGET_MS = 300.0
+"""For a move on request, beside Time2Wait: logout, login at the virtual port, login at the port."""
+TIME2WAIT_S = 2
+"""DefaultTime2Wait of open-iscsi; the greater one of both sides' counts (RFC 7143, 13.15)."""
+
+ASKING = Policy(mode="redirect-only", relay=True)
+
+
+def served_elsewhere(host: LabHost, than: str, seconds: float = 15.0) -> str:
+    """Wait until the session of `host` is up at another address than `than`; that address."""
+    found = wait_for(
+        f"{host.name} to be served elsewhere than at {than}",
+        lambda: [s.address for s in host.initiator.sessions() if s.state == "LOGGED_IN"],
+        until=lambda now: bool(now) and now[0] not in ("", than),
+        seconds=seconds,
+    )
+    return found[0]
+
+
+def _move_on_request(lab: Lab, time2wait_s: int) -> list[Check]:
+    """The port with the session is drained: its host is asked to go, under load."""
+    h1 = lab.host("h1")
+    # Both sides must want less than the default, as the greater value counts.
+    h1.initiator.configure("node.session.iscsi.DefaultTime2Wait", str(time2wait_s))
+    old = h1.login().address
+    h1.start_writing()
+    h1.keeps_writing()
+    lab.array.tell(command="drain", port=lab.array.port_of(old))
+    # Nothing is asked of the host meanwhile, which would take its one processor.
+    lab.observe_for(time2wait_s + 1.0)
+    h1.keeps_writing()
+    h1.stop_and_verify()
+    others = lab.array.data_addresses() - {old}
+    return [
+        asked_then_moved("h1", lab.array.virtual, others),
+        served_at("h1", old, "before"),
+        served_at("h1", others, "after"),
+        *undisturbed("h1", time2wait_s * 1000 + ASKED_BUDGET_MS),
+    ]
+
+
+@scenario(policy=ASKING, full_capture=True)
+def reconnect_request(lab: Lab) -> Iterable[Check]:
+    """The array asks a host to log out: it comes back by the virtual port, to another port."""
+    return _move_on_request(lab, TIME2WAIT_S)
+
+
+@scenario(
+    policy=Policy(mode="redirect-only", relay=True, parameters={"DefaultTime2Wait": "0"}),
+    full_capture=True,
+)
+def reconnect_request_at_once(lab: Lab) -> Iterable[Check]:
+    """The same with a host and an array that agreed on no time to wait (DefaultTime2Wait 0)."""
+    return _move_on_request(lab, 0)
+
+
+@scenario(policy=Policy(mode="redirect-only", front="steered"), full_capture=True, listed=False)
+def control_not_asked(lab: Lab) -> Iterable[Check]:
+    """reconnect-request with an array that has nothing to ask with: the host stays."""
+    return _move_on_request(lab, TIME2WAIT_S)
+
+
+@scenario(policy=ASKING, full_capture=True)
+def request_ignored(lab: Lab) -> Iterable[Check]:
+    """A host that does not answer the request is dropped after its grace time, and comes back.
+
+    The host's iscsid is stopped before, so that its kernel keeps the connection and goes on
+    writing; it goes on once the connection has been dropped.
+    """
+    h1 = lab.host("h1")
+    old = h1.login().address
+    h1.start_writing()
+    h1.keeps_writing()
+    frozen = lab.begin(initiator_frozen(lab, "h1"))
+    lab.array.tell(command="drain", port=lab.array.port_of(old))
+    lab.array.relay.wait("dropped", seconds=GRACE_S + 10.0)
+    lab.end(frozen)
+    served_elsewhere(h1, old)
+    h1.keeps_writing()
+    h1.stop_and_verify()
+    return [
+        dropped_after_grace("h1", GRACE_S),
+        served_at("h1", lab.array.data_addresses() - {old}, "after"),
+        # Until iscsid runs again a command in the host has to be started.
+        *undisturbed("h1", TIME2WAIT_S * 1000 + 1000 + ASKED_BUDGET_MS),
+    ]
+
+
+@scenario(policy=ASKING, full_capture=True)
+def drop_announced_connection(lab: Lab) -> Iterable[Check]:
+    """The array says that it drops the connection (event 2), does, and the host comes back."""
+    return _announced(lab, 2)
+
+
+@scenario(policy=ASKING, full_capture=True)
+def drop_announced_session(lab: Lab) -> Iterable[Check]:
+    """The array says that it drops all connections (event 3), does, and the host comes back."""
+    return _announced(lab, 3)
+
+
+def _announced(lab: Lab, event: int) -> list[Check]:
+    h1, wait_s = lab.host("h1"), 1
+    h1.login()
+    h1.start_writing()
+    h1.keeps_writing()
+    # Another Time2Wait than the default, to see that the host takes it from the message.
+    lab.array.relay.ask(str(h1.spec.addresses[0].ip), event=event, parameter2=wait_s, parameter3=20)
+    lab.observe_for(wait_s + 1.0)
+    h1.keeps_writing()
+    h1.stop_and_verify()
+    return [
+        drop_announced("h1", lab.array.virtual, event),
+        served_at("h1", lab.array.data_addresses(), "after"),
+        *undisturbed("h1", wait_s * 1000 + ASKED_BUDGET_MS),
+    ]
+
+
+@scenario(
+    hosts=("h1", "h2", "h3", "h4"),
+    topology="four_hosts",
+    policy=Policy(mode="redirect-only", relay=True, hold_s=1.0),
+    full_capture=True,
+)
+def rebalance(lab: Lab) -> Iterable[Check]:
+    """Ports come back: the array evens out its load by requests, one host at a time."""
+    hosts = [lab.host(name) for name in ("h1", "h2", "h3", "h4")]
+    kept, *away = [port.name for port in lab.array.spec.ports]
+    pulled = [lab.begin(cable_pulled(lab, name)) for name in away]
+    wait_for(
+        f"the array to notice that {' and '.join(away)} are down",
+        lambda: {e["port"] for e in lab.timeline.events("controller") if e["what"] == "port-down"},
+        until=lambda down: down >= set(away),
+        seconds=5.0,
+    )
+    for host in hosts:
+        host.login()
+        host.session("before")
+    # One of them, for they have one disk between them; it is the first to be asked.
+    writing = hosts[0]
+    writing.start_writing()
+    for number in pulled:
+        lab.end(number)
+    wait_for(
+        "the load to be even",
+        lambda: count_connections(lab, "rebalancing"),
+        until=lambda count: max(count.values()) - min(count.values()) <= 1,
+        seconds=30.0,
+        every=0.2,
+    )
+    writing.keeps_writing()
+    writing.stop_and_verify()
+    for host in hosts[1:]:
+        host.session("after")
+    home = lab.array.address_of(kept)
+    return [
+        one_asked_at_a_time(2),
+        sessions_spread(),
+        *(served_at(host.name, home, "before") for host in hosts),
+        *(session_survived(host.name) for host in hosts[1:]),
+        *undisturbed(writing.name, TIME2WAIT_S * 1000 + ASKED_BUDGET_MS),
+    ]
+
+
+@scenario(
+    policy=Policy(mode="redirect-only", redirect="fixed", fixed={"h1": "p1"}, relay=True),
+    full_capture=True,
+)
+def spdk_login_redirection(lab: Lab) -> Iterable[Check]:
+    """There and back under load, by redirection and a request each: connections 1/0, 0/1, 1/0.
+
+    After SPDK's test login_redirection, which does it with the two portals of two targets.
+    """
+    h1, (first, second) = lab.host("h1"), [port.name for port in lab.array.spec.ports[:2]]
+    there, back = lab.array.address_of(first), lab.array.address_of(second)
+    h1.login()
+    h1.start_writing()
+    h1.keeps_writing()
+    count_connections(lab, "begin")
+    lab.array.tell(command="drain", port=first)
+    served_elsewhere(h1, there)
+    h1.keeps_writing()
+    count_connections(lab, "there")
+    lab.array.tell(command="undrain", port=first)
+    lab.array.tell(command="rebalance")
+    served_elsewhere(h1, back)
+    h1.keeps_writing()
+    count_connections(lab, "back")
+    h1.stop_and_verify()
+    return [
+        connection_counts("begin", **{first: 1, second: 0}),
+        connection_counts("there", **{first: 0, second: 1}),
+        connection_counts("back", **{first: 1, second: 0}),
+        asked_then_moved("h1", lab.array.virtual, there),
+        *undisturbed("h1", TIME2WAIT_S * 1000 + ASKED_BUDGET_MS),
+    ]
