@@ -25,8 +25,11 @@ from lab.timeline import Event, Timeline
 from lab.waiting import wait_for
 from targets import engines
 
-HEARTBEAT = {"interval_ms": 20, "count": 5}
-"""A head is lost after 100 ms of silence."""
+HEARTBEAT = {"interval_ms": 20, "count": 8}
+"""A head is lost after 160 ms of silence. See the longest silences of heads that lived (`silence`
+events of the controller): a head that is taken for dead is cut off for nothing."""
+NICE = -15
+"""A head's kernel, of which four share two processors in a lab, must not wait to say it lives."""
 _UDP_PORT = 5405
 _READY_SECONDS = 15.0
 

@@ -259,7 +259,7 @@ class Lab(AbstractContextManager["Lab"]):
         if isinstance(topo, HeadsTopo):
             sites = {}
             for name, spec in topo.heads.items():
-                self._power_on(net[name], heads.addresses_of(spec), space, keys)
+                self._power_on(net[name], heads.addresses_of(spec), space, keys, heads.NICE)
                 sites[name] = HeadSite(
                     net[name], self.folder.disks, self.folder.logs / f"{name}-clock.log"
                 )
@@ -275,12 +275,14 @@ class Lab(AbstractContextManager["Lab"]):
         return Array(topo, self.setup.policy, site, self.setup.target, self.timeline, **places)
 
     def _power_on(
-        self, node: KernelHost, addresses: dict[str, list[str]], space: GuestSpace, keys: Keys
-    ) -> None:
+        self, node: KernelHost, addresses: dict[str, list[str]], space: GuestSpace, keys: Keys,
+        nice: int = 0,
+    ) -> None:  # fmt: skip
         """Boot a kernel for an array, or for a head of one."""
         node.prepare(
             space, keys, self.timeline, self.folder.logs, addresses=addresses,
             programs=GuestSite.programs(), start=GuestSite.start, memory_mib=ARRAY_MEMORY_MIB,
+            nice=nice,
         )  # fmt: skip
         self._undo.callback(node.power_cut)
         node.power_on()

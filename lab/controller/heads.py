@@ -103,8 +103,10 @@ class Service:
                 continue
             told, now = json.loads(data), time.monotonic()
             old = self._beats.get(head)
-            if old and old.boot == told["boot"]:
-                self._quiet[head] = max(self._quiet.get(head, 0.0), now - old.t)
+            if old and old.boot == told["boot"] and now - old.t > self._quiet.get(head, 0.0):
+                self._quiet[head] = now - old.t
+                if now - old.t > 2 * self._interval_s:
+                    self.output.event("silence", head=head, ms=round((now - old.t) * 1000, 1))
             self._beats[head] = Beat(
                 t=now,
                 boot=told["boot"],

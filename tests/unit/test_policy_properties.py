@@ -200,3 +200,12 @@ def leaves_data_addresses_on_a_dead_port(desired, observed, memory):
 def test_a_seeded_bug_is_found(bug, complaint):
     with pytest.raises(AssertionError, match=complaint):
         check(bug, 400, phases=(Phase.generate,))
+
+
+def test_an_order_after_a_restart_that_forgot_the_return():
+    """Found by the machine above: a port that came back while nobody watched is as good as any."""
+    state = Array()
+    state.begin(mode="takeover", redirect="spread", serve=frozenset())
+    state.killed_in_the_middle(die_after=0, down={"p2"}, then_up={"p1", "p2"})
+    state.order_move_vip(port="p2")
+    state.teardown()
