@@ -239,19 +239,17 @@ def came_back_to(host: str, address: str) -> Look:
 
 
 @check
-def connection_counts(moment: str, **ports: int) -> Look:
-    """At `moment` the array's kernel had that many TCP connections of hosts at those ports."""
+def connection_counts(moment: str, counts: str) -> Look:
+    """At `moment` the array's kernel had that many TCP connections of hosts: "p1 1, p2 0"."""
+    wanted = dict(pair.split() for pair in counts.split(", "))
 
     def look(timeline: Timeline) -> Answer:
         found = [e for e in timeline.events("connections") if e["moment"] == moment]
         if not found:
             return unknown(f"The connections were not counted at the moment {moment!r}.")
-        had = {name: found[-1]["ports"].get(name, 0) for name in ports}
+        had = {name: str(found[-1]["ports"].get(name, "unknown")) for name in wanted}
         text = ", ".join(f"{name} {count}" for name, count in had.items())
         text = f"At the moment {moment!r} connections per port: {text}"
-        if had != ports:
-            wanted = ", ".join(f"{name} {count}" for name, count in ports.items())
-            return failed(f"{text}; expected {wanted}.")
-        return passed(f"{text}.")
+        return passed(f"{text}.") if had == wanted else failed(f"{text}; expected {counts}.")
 
     return look

@@ -212,9 +212,9 @@ def spdk_login_redirection(lab: Lab) -> Iterable[Check]:
     count_connections(lab, "back")
     h1.stop_and_verify()
     return [
-        connection_counts("begin", **{first: 1, second: 0}),
-        connection_counts("there", **{first: 0, second: 1}),
-        connection_counts("back", **{first: 1, second: 0}),
+        connection_counts("begin", f"{first} 1, {second} 0"),
+        connection_counts("there", f"{first} 0, {second} 1"),
+        connection_counts("back", f"{first} 1, {second} 0"),
         asked_then_moved("h1", lab.array.virtual, there),
         *undisturbed("h1", TIME2WAIT_S * 1000 + ASKED_BUDGET_MS),
     ]

@@ -115,7 +115,7 @@ class World:
         home = any(a.home == port and a.address == action.address for a in self.desired.addresses)
         # A controller that started later knows of the return only by what is not at home there,
         # which an order that made this port the home after the fact does not tell.
-        known = (home and action.cause != "order") or self._started <= self._returned[port]
+        known = (home and action.cause != "order") or self._started < self._returned[port]
         settled = [
             p
             for p in PORTS

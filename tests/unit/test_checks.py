@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from request_examples import EXAMPLES as REQUESTS
 
 from lab import checks
 from lab.checks import Finding, Verdict, judge, measures, overall
@@ -328,7 +329,7 @@ EXAMPLES = {
             "unknown": [[]],
         },
     ),
-}
+} | REQUESTS
 
 CASES = [
     pytest.param(name, args, verdict, events, id=f"{name}-{verdict}-{n}")
