@@ -197,29 +197,71 @@ def bench_failover(
     method: Annotated[
         list[str] | None, typer.Option(help="Measure this one only; may be repeated.")
     ] = None,
-    fault: Annotated[str, typer.Option(help="carrier or silent.")] = "carrier",
+    fault: Annotated[str, typer.Option(help="carrier, silent or power.")] = "carrier",
     release: Release = images.DEFAULT_RELEASE,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
     """How long a disk stands still when its port dies, beside what people use today."""
-    from lab.bench import failover, publish
+    from lab.bench import failover, power, publish
     from lab.bench.methods import METHODS
 
     machine.require_for_runs()
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     folder = out or Path("runs") / f"{stamp}-bench-failover"
-    names = method or [*METHODS]
+    measure = power.run if fault == "power" else failover.run
+    names = method or [*(power.METHODS if fault == "power" else METHODS)]
     with Progress("bench failover") as progress:
         image = images.ensure(release, progress.say)
         runs.make_folder(folder, 1 << 20)
-        found = failover.run(names, fault, trials, image, progress.say)
+        found = measure(names, fault, trials, image, progress.say)
     table = publish.write(folder, found)
     if as_json:
         print(json.dumps(found, indent=1))
     else:
         _out.print(table, soft_wrap=True)
         _out.print(f"{folder}/cdf.svg", soft_wrap=True)
+
+
+@bench_app.command("relay")
+def bench_relay(
+    rounds: Annotated[int, typer.Option(help="Rounds, each direct and through it.", min=1)] = 5,
+    as_json: Json = False,
+) -> None:
+    """What the relay at the data ports costs, beside the direct path; exit 1 if too much."""
+    from lab.bench import relay
+
+    with Progress("bench relay") as progress:
+        progress.say(f"{rounds} rounds of reads and writes")
+        found = in_sandbox(lambda work: relay.measure(work, rounds=rounds))
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        _out.print(relay.summary(found), soft_wrap=True)
+    raise typer.Exit(0 if found["ok"] else 1)
+
+
+@bench_app.command("endurance")
+def bench_endurance(
+    count: Annotated[int, typer.Option(help="Failovers in a row.", min=1)] = 200,
+    release: Release = images.DEFAULT_RELEASE,
+    as_json: Json = False,
+) -> None:
+    """Many failovers in a row under load; exit 1 if anything was lost or wears out."""
+    from lab.bench import endurance
+
+    machine.require_for_runs()
+    with Progress("bench endurance") as progress:
+        image = images.ensure(release, progress.say)
+        found = in_sandbox(lambda work: endurance.run(image, work, count, progress.say))
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        for check in found["checks"]:
+            _out.print(f"{check['verdict']:8} {check['evidence']}", soft_wrap=True, markup=False)
+        for what in ("stall_ms", "controller_first", "controller_last", "controller_restarts"):
+            _out.print(f"{what}: {found[what]}", soft_wrap=True)
+    raise typer.Exit(runs.exit_code([found["verdict"]]))
 
 
 @app.command()

@@ -39,7 +39,7 @@ KERNEL_TROUBLE = re.compile(
 
 # What the RAID-6 benchmark finds is used by RAID-6 alone, and it takes 0.85 s of a boot of 1 s.
 # An interrupt that comes just before the idle kernel sleeps is noticed at its next timer only
-# (os_idle_sleep, arch/um/os-Linux/time.c): with a tick that never stops that is 10 ms, else seconds.
+# (os_idle_sleep, arch/um/os-Linux/time.c): with a tick that never stops after 10 ms, not seconds.
 KERNEL_OPTIONS = ("initcall_blacklist=raid6_select_algo", "nohz=off")
 
 _START = """\

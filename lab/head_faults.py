@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lab.errors import BadInput
-from lab.heads import Head, HeadArray
+from lab.head import Head
+from lab.heads import HeadArray
 from lab.running import Lab
 
 

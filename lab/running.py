@@ -21,8 +21,8 @@ from lab.array import Array, Policy
 from lab.commands import LocalRunner
 from lab.errors import LabError
 from lab.guest import GuestSpace, KernelHost, guest_program, mac_of
+from lab.head import NICE, HeadSite
 from lab.head_topology import HeadsTopo
-from lab.heads import HeadSite
 from lab.initiator import OpenIscsi, Session
 from lab.load import Writer
 from lab.observe import Capture, decode
@@ -259,7 +259,7 @@ class Lab(AbstractContextManager["Lab"]):
         if isinstance(topo, HeadsTopo):
             sites = {}
             for name, spec in topo.heads.items():
-                self._power_on(net[name], heads.addresses_of(spec), space, keys, heads.NICE)
+                self._power_on(net[name], heads.addresses_of(spec), space, keys, NICE)
                 sites[name] = HeadSite(
                     net[name], self.folder.disks, self.folder.logs / f"{name}-clock.log"
                 )

@@ -54,7 +54,7 @@ def run(
     for an unknown method or fault, Missing where a method's program is not installed.
     """
     if fault not in FAULTS:
-        raise BadInput(f"no fault {fault!r}; there are {', '.join(FAULTS)}")
+        raise BadInput(f"no fault {fault!r}; there are {', '.join(FAULTS)}, power")
     methods = []
     for name in method_names:
         if name not in METHODS:
@@ -116,7 +116,7 @@ def _round(method: Method, fault: str, count: int, image: Image, work: Path) -> 
     """`count` failovers on a new lab; needs the sandbox."""
     (work / ".work").mkdir()
     timeline = Timeline()
-    setup = Setup(topology.load("one_switch"), image, method.policy)
+    setup = Setup(topology.load("one_switch"), image, method.policy, method.target)
     with Lab(setup, Folder(work), timeline, lambda _: None) as lab, method.running(lab):
         h1 = lab.host("h1")
         h1.login()
@@ -129,7 +129,7 @@ def _round(method: Method, fault: str, count: int, image: Image, work: Path) -> 
 def _failover(lab: Lab, h1: LabHost, method: Method, fault: str) -> Sample:
     h1.keeps_writing(200)
     before = h1.session("before")
-    port = lab.array.port_of(before.address)
+    port = method.port_of(lab, before.address)
     number = lab.begin(FAULTS[fault](lab, port))
     began = lab.timeline.events("fault")[-1]["t"]
     h1.keeps_writing(200, _RECOVERY_SECONDS)
@@ -140,8 +140,8 @@ def _failover(lab: Lab, h1: LabHost, method: Method, fault: str) -> Sample:
     if method.goes_home:
         wait_for(
             f"{before.address} to return to {port}",
-            lambda: lab.array.owners(before.address),
-            until=lambda owners: owners == {port},
+            lambda: method.port_of(lab, before.address),
+            until=lambda now: now == port,
             seconds=30,
         )
     lab.settle()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Interface
 
 from lab.array import Policy
+from lab.bench.bonding import ARP_INTERVAL_MS, active_port, bonded
 from lab.commands import Runner, require
 from lab.controller.config import FIRST_TABLE
 from lab.running import Lab
@@ -19,22 +20,30 @@ Running = Callable[[Lab], AbstractContextManager[None]]
 
 _HOLD_S = 0.3
 _FIXED = {"h1": "p1"}
-_NOBODY = Policy(controller=False, redirect="fixed", fixed=_FIXED, hold_s=3.0)
+_NOBODY = Policy(controller=False, redirect="fixed", fixed=_FIXED, hold_s=1.3)
+
+
+def _owner(lab: Lab, address: str) -> str:
+    """The port that has `address`, "" while it is on none or on two."""
+    owners = lab.array.owners(address)
+    return owners.pop() if len(owners) == 1 else ""
 
 
 @dataclass(frozen=True)
 class Method:
     """One way: what it is, the array's policy, and what runs in the array meanwhile.
 
-    `goes_home` says whether the address returns to its port when that is back, and `program` (of
-    the Debian package `package`) is what must be installed.
+    `port_of` says which port carries an address, `goes_home` whether it returns to its port when
+    that is back, and `program` (of the Debian package `package`) is what must be installed.
     """
 
     name: str
     what: str
     policy: Policy
     running: Running = nullcontext  # type: ignore[assignment]
+    port_of: Callable[[Lab, str], str] = _owner
     goes_home: bool = True
+    target: str = "tgt"
     program: str = "ip"
     package: str = "iproute2"
 
@@ -68,7 +77,7 @@ move() {
   ip addr add %(address)s dev "$1" noprefixroute
   ip route replace %(subnet)s dev "$1" table %(table)d
   owner=$1
-  arping -q -c 3 -U -I "$1" %(ip)s &
+  arping -q -c 2 -U -I "$1" %(ip)s &
 }
 """
 _POLLING = """\
@@ -214,6 +223,10 @@ METHODS = {
         Method(
             "keepalived-fast", "keepalived with its fastest timers (VRRP 3, 10 ms)",
             _NOBODY, _keepalived(3, "0.01"), program="keepalived", package="keepalived",
+        ),
+        Method(
+            "bonding", f"bonding active-backup, ARP monitor {ARP_INTERVAL_MS} ms (LIO)",
+            _NOBODY, bonded, active_port, target="lio",
         ),
     )
 }  # fmt: skip

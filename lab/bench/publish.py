@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.bench.methods import METHODS
+from lab.bench.power import PARTS
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _RIGHT, _TOP = 860, 420, 60, 50, 190, 20
 _COLOURS = ("#2563c9", "#b35900", "#0f7d6c", "#c2255c", "#6741d9", "#495057")
@@ -19,7 +20,7 @@ def write(folder: Path, found: dict[str, Any]) -> str:
     """Write result.json, table.md and cdf.svg into `folder`, and return the table."""
     (folder / ".work").rmdir()
     (folder / "result.json").write_text(json.dumps(found, indent=1) + "\n")
-    table = markdown(found)
+    table = "\n\n".join(filter(None, [markdown(found), parts(found)]))
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     command = f"lab bench failover --fault {found['fault']} --trials {found['trials']}"
     text = f"{table}\n\nMeasured with `{command}`; {versions}.\n"
@@ -40,7 +41,24 @@ def markdown(found: dict[str, Any]) -> str:
         figures = " | ".join(_figure(stall[key]) for key in ("min", "median", "p95", "p99", "max"))
         acted = _figure(one["acted_ms"]) if one["acted_ms"] is not None else "—"
         survived = f"{one['survived']} of {found['trials']}"
-        lines.append(f"| {METHODS[name].what} | {figures} | {acted} | {survived} |")
+        what = one["what"] if "what" in one else METHODS[name].what
+        lines.append(f"| {what} | {figures} | {acted} | {survived} |")
+    return "\n".join(lines)
+
+
+def parts(found: dict[str, Any]) -> str:
+    """Where the time of a power cut goes: a row a part, a column a method, medians in ms."""
+    named = {name: one["parts_ms"] for name, one in found["methods"].items() if "parts_ms" in one}
+    if not named:
+        return ""
+    lines = [f"| until | {' | '.join(named)} |", f"|---|{'--:|' * len(named)}"]
+    for part, what in PARTS.items():
+        figures = (_figure(own[part]) if own[part] is not None else "—" for own in named.values())
+        lines.append(f"| {what} | {' | '.join(figures)} |")
+    own = (_figure(found["methods"][name]["initiator_ms"] or 0.0) for name in named)
+    lines.append(
+        f"| *of all that, since the addresses are up: the host's own* | {' | '.join(own)} |"
+    )
     return "\n".join(lines)
 
 

@@ -7,14 +7,11 @@ Both ways are measured in turn in the same run, on the same disk, for reads and 
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import statistics
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from lab.commands import LocalRunner, Runner, require
@@ -107,6 +104,11 @@ def measure(
                 "ratio": round(statistics.median(shares), 3),
                 "lowest": round(min(shares), 3),
             }
+        wait_for(
+            "the relay's count of bytes",
+            lambda: len(relay.found("closed")) == len(relay.found("accepted")),
+            seconds=5,
+        )
         moved = sum(event["bytes_to_target"] for event in relay.found("closed"))
         if moved < rounds * requests * BLOCK:
             raise LabError(f"only {moved} bytes of the writes went through the relay")
@@ -114,13 +116,14 @@ def measure(
         return result
 
 
-def main() -> int:
-    """Print the figures as one JSON document; exit code 1 if the relay is too slow."""
-    with TemporaryDirectory() as folder:
-        result = measure(Path(folder))
-    print(json.dumps(result, indent=1))
-    return 0 if result["ok"] else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def summary(found: dict[str, Any]) -> str:
+    """What measure() found, a line for each operation."""
+    lines = []
+    for operation in ("read", "write"):
+        figures = found[operation]
+        direct, through = (statistics.median(figures[way]) for way in ("direct", "through"))
+        lines.append(
+            f"{operation:6} direct {direct:.0f} MB/s, through the relay {through:.0f} MB/s: "
+            f"{figures['ratio']:.0%}, at least {FLOOR:.0%} wanted"
+        )
+    return "\n".join(lines)

@@ -33,6 +33,7 @@ def fenced_before_moved() -> Look:
                         return failed(f"{address} came up on {where}, and {before} was not cut.")
                     moved.append(f"{address} to {where}")
                 holder[address] = where
+                cuts.pop(where, None)  # it is on again
         if not moved:
             return unknown("No address moved from one head to another.")
         return passed(f"The power was cut first, then moved: {', '.join(moved)}.")

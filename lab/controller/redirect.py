@@ -155,7 +155,7 @@ def _requests(
             rebalancing=True,
             rebalances=desired.rebalances,
             asked=moving,
-            asked_before=frozenset({moving.initiator} if moving else ()),
+            asked_before=frozenset(),
         )
     if not memory.rebalancing:
         return [], memory

@@ -12,15 +12,28 @@ from lab.checks import (
     new_login,
     served_at,
 )
+from lab.checks.address import owners_at
 from lab.faults import cable_pulled
 from lab.head_faults import head_powered_off
 from lab.running import Lab
 from lab.scenario import scenario
 from lab.scenarios.promises import undisturbed
+from lab.waiting import wait_for
 
 RELOGIN_BUDGET_MS = 8_000.0
 """Detection, a power cut and a move: 0.3 s; Time2Wait 2 s; and one more try after 3 s."""
 _POLICY = Policy(redirect="fixed", fixed={"h1": "a1a"})
+
+
+def _moved(lab: Lab) -> None:
+    """Wait until the other head has the address that the host is served at."""
+    address = lab.array.address_of("a1a")
+    wait_for(
+        f"{address} to move to a1b",
+        lambda: owners_at(lab.timeline, address),
+        until=lambda owners: "a1b" in owners,
+        seconds=10.0,
+    )
 
 
 def _survives(lab: Lab) -> list[Check]:
@@ -56,7 +69,8 @@ def head_unheard(lab: Lab) -> Iterable[Check]:
     h1.start_writing()
     h1.keeps_writing()
     lab.begin(cable_pulled(lab, "a1a-admin"))
-    h1.keeps_writing(600)
+    _moved(lab)
+    h1.keeps_writing()
     h1.stop_and_verify()
     return _survives(lab)
 
@@ -74,6 +88,7 @@ def control_no_fencing(lab: Lab) -> Iterable[Check]:
     h1.start_writing()
     h1.keeps_writing()
     lab.begin(cable_pulled(lab, "a1a-admin"))
-    lab.observe_for(1.0)
+    _moved(lab)
+    lab.observe_for(0.5)
     h1.stop_and_verify()
     return _survives(lab)

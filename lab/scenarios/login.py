@@ -20,13 +20,13 @@ from lab.checks import (
 from lab.running import Lab, LabHost
 from lab.scenario import scenario
 from lab.scenarios.promises import undisturbed
-from lab.scenarios.requests import ASKED_BUDGET_MS, ASKING, TIME2WAIT_S
+from lab.scenarios.requests import ASKING, CONNECT_MS, MOVED_BUDGET_MS, TIME2WAIT_S
 from targets.base import join_portal
 
 WRONG_TIMES = 20
 """How often the array answers wrongly."""
-WRONG_BUDGET_MS = 3000.0
-"""For that many redirections, and what a busy machine adds."""
+WRONG_BUDGET_MS = (2 * WRONG_TIMES + 2) * CONNECT_MS
+"""For as many connects to the virtual port and to the data port, each of them late."""
 DEAD_S = 5.0
 """For how long the array sends its hosts to a dead address."""
 DEAD_BUDGET_MS = 20_000.0
@@ -82,7 +82,7 @@ def _loop(lab: Lab, to: str) -> list[Check]:
     here = lab.array.address_of(lab.array.spec.ports[0].name)
     lab.array.relay.misdirect(address, None, target_address=to)
     lab.array.relay.ask(address)
-    lab.array.relay.wait("login-answered", WRONG_TIMES, seconds=TIME2WAIT_S + 20.0)
+    lab.array.relay.wait("login-answered", WRONG_TIMES, seconds=50.0)
     lab.array.relay.command("clear")
     h1.keeps_writing()
     h1.stop_and_verify()
@@ -116,7 +116,7 @@ def redirect_permanent(lab: Lab) -> Iterable[Check]:
         redirected_at_login("h1", lab.array.virtual, there, status="0x0102"),
         came_back_to("h1", lab.array.virtual),
         served_at("h1", there, "after"),
-        *undisturbed("h1", TIME2WAIT_S * 1000 + ASKED_BUDGET_MS),
+        *undisturbed("h1", TIME2WAIT_S * 1000 + MOVED_BUDGET_MS),
     ]
 
 
@@ -155,5 +155,5 @@ def redirect_ipv6(lab: Lab) -> Iterable[Check]:
         redirected_at_login("h1", lab.array.virtual, old),
         asked_then_moved("h1", lab.array.virtual, others),
         served_at("h1", others, "after"),
-        *undisturbed("h1", TIME2WAIT_S * 1000 + ASKED_BUDGET_MS),
+        *undisturbed("h1", TIME2WAIT_S * 1000 + MOVED_BUDGET_MS),
     ]

@@ -288,6 +288,23 @@ EXAMPLES = {
             "unknown": [[], [CONFIG]],
         },
     ),
+    "fenced_before_moved": (
+        (),
+        {
+            "pass": [[address(1, "a"), event(2, "a", "power", what="fenced"), address(3, "b")]],
+            "fail": [
+                [address(1, "a"), address(3, "b"), event(4, "a", "power", what="fenced")],
+                [address(1, "a"), address(2, "a", "del"), address(3, "b")],
+                [
+                    address(1, "a"),
+                    event(2, "a", "power", what="fenced"),
+                    address(3, "b"),
+                    address(4, "a"),
+                ],
+            ],
+            "unknown": [[], [address(1, "a"), address(1, "b", ip=P1)]],
+        },
+    ),
     "new_login": (
         ("h1", VIRTUAL),
         {

@@ -242,6 +242,44 @@ def test_rebalance_asks_one_host_at_a_time():
     assert load == [2, 2, 2]
 
 
+def test_a_second_port_that_comes_back_does_not_hurry_the_host_on_its_way():
+    world = settled(mode="redirect-only", initiators=(H1, H2, H3))
+    world.links["p2"] = world.links["p3"] = False
+    world.converge()
+    for host in (H1, H2, H3):
+        world.sessions[host, "10.0.0.11"] = 1
+    world.links["p2"] = True
+    world.advance(0.01)
+    world.links["p3"] = True
+    world.actions.clear()
+    world.advance(HOLD)
+    (ask,) = [a for a in world.actions if isinstance(a, AskToMove)]
+    del world.sessions[ask.initiator, ask.source]  # it has logged out, and is not back yet
+    world.advance(world.desired.request_s + 1.0)
+    assert [a for a in world.actions if isinstance(a, AskToMove)] == [ask]
+    assert world.memory.choices[ask.initiator] == ask.to
+    world.sessions[ask.initiator, ask.to] = 1
+    world.advance(1.0)
+    assert len([a for a in world.actions if isinstance(a, AskToMove)]) == 2
+
+
+def test_an_order_that_comes_before_the_host_is_seen_at_its_new_port_is_not_lost():
+    world = settled(mode="redirect-only", redirect="fixed", fixed={H1: "p1"}, initiators=(H1,))
+    world.sessions[H1, "10.0.0.11"] = 1
+    world.desired = replace(world.desired, drained=frozenset({"p1"}), rebalances=1)
+    world.converge()
+    (there,) = [a for a in world.actions if isinstance(a, AskToMove)]
+    del world.sessions[H1, "10.0.0.11"]
+    world.advance(world.desired.request_s + 1.0)
+    world.desired = replace(world.desired, drained=frozenset(), rebalances=2)
+    world.converge()
+    world.sessions[H1, there.to] = 1
+    world.actions.clear()
+    world.advance(1.0)
+    (back,) = [a for a in world.actions if isinstance(a, AskToMove)]
+    assert (back.source, back.to) == (there.to, "10.0.0.11")
+
+
 def test_a_host_that_does_not_move_is_not_asked_again():
     world = settled(mode="redirect-only")
     for host in (H1, H2):

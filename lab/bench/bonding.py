@@ -1,0 +1,47 @@
+"""The method `bonding`: all ports of an array with its own kernel are slaves of one bond."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lab.controller.config import FIRST_TABLE
+from lab.running import Lab
+
+ARP_INTERVAL_MS = 100
+"""How often the bond asks the hosts for signs of life; it gives a slave up after two to three of
+them. Its other way, the carrier (miimon), a guest's card does not tell (see lab/guest.py)."""
+
+_ACTIVE = "/sys/class/net/bond0/bonding/active_slave"
+
+
+@contextmanager
+def bonded(lab: Lab) -> Iterator[None]:
+    """Put the ports into an active-backup bond, which has all addresses; ends with the array."""
+    array, spec = lab.array, lab.array.spec
+    hosts = ",".join(str(h.addresses[0].ip) for h in lab.setup.topo.initiators.values())
+    ports = [array.interface(port.name) for port in spec.ports]
+    lines = [f"address flush dev {port}" for port in ports]
+    lines += [f"link set {port} down" for port in ports]
+    lines += [
+        f"link add bond0 type bond mode active-backup arp_interval {ARP_INTERVAL_MS} "
+        f"arp_ip_target {hosts} arp_validate none"
+    ]
+    lines += [f"link set {port} master bond0" for port in ports]
+    lines += [f"link set bond0 type bond primary {ports[0]}", "link set bond0 up"]
+    addresses = [*spec.virtual, *(a for port in spec.ports for a in port.addresses)]
+    for number, address in enumerate(addresses):
+        lines.append(f"address add {address} dev bond0 noprefixroute")
+        subnet, table = address.network, FIRST_TABLE + number
+        lines.append(f"route replace {subnet} dev bond0 table {table}")
+    lines.append(f"route replace {addresses[0].network} dev bond0")
+    array.runner.run(["modprobe", "bonding", "max_bonds=0"])
+    array.runner.run(["ip", "-batch", "-"], stdin="\n".join(lines) + "\n")
+    yield
+
+
+def active_port(lab: Lab, _address: str) -> str:
+    """The port that carries everything now."""
+    active = lab.array.runner.run(["cat", _ACTIVE]).output.strip()
+    names = {lab.array.interface(port.name): port.name for port in lab.array.spec.ports}
+    return names.get(active, "")

@@ -1,0 +1,98 @@
+"""Many failovers in a row on one lab, under load: does anything wear out?"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from lab import checks, topology
+from lab.array import Policy
+from lab.bench.failover import distribution
+from lab.errors import LabError
+from lab.faults import cable_pulled
+from lab.release import Image
+from lab.running import Folder, Lab, Setup
+from lab.timeline import Timeline
+from lab.waiting import wait_for
+
+_HOLD_S = 0.3
+_AFTER_S = 1.0
+"""How long after a fault a gap is still taken to be its own."""
+
+
+def run(image: Image, work: Path, count: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """Pull the cable of the port that serves `count` times; needs the sandbox.
+
+    Returns the verdict, its checks, the distribution of the stall in milliseconds, and what the
+    controller had of memory (KiB) and descriptors after the first failover and after the last.
+    """
+    (work / ".work").mkdir()
+    timeline = Timeline()
+    policy = Policy(redirect="fixed", fixed={"h1": "p1"}, hold_s=_HOLD_S)
+    used: list[dict[str, int]] = []
+    setup = Setup(topology.load("one_switch"), image, policy)
+    with Lab(setup, Folder(work), timeline, say) as lab:
+        h1 = lab.host("h1")
+        address = h1.login().address
+        h1.start_writing()
+        h1.keeps_writing()
+        for number in range(count):
+            port = lab.array.port_of(address)
+            pulled = lab.begin(cable_pulled(lab, port))
+            h1.keeps_writing(100)
+            lab.end(pulled)
+            wait_for(
+                f"{address} to return to {port}",
+                lambda: lab.array.owners(address),
+                until=lambda owners, home=port: owners == {home},  # type: ignore[misc]
+                seconds=20,
+            )
+            used.append(_used(timeline))
+            if number % 10 == 9:
+                say(f"{number + 1} of {count} failovers")
+        h1.stop_and_verify()
+    must = [
+        checks.session_survived("h1"),
+        checks.same_connection("h1"),
+        checks.no_io_errors("h1"),
+        checks.no_lost_writes("h1"),
+        checks.one_owner_of_virtual_address(),
+        checks.kernel_quiet(),
+    ]
+    findings = checks.judge(timeline, must)
+    return {
+        "failovers": count,
+        "verdict": str(checks.overall(findings)),
+        "checks": [finding.as_json() for finding in findings],
+        "stall_ms": distribution(stalls(timeline)),
+        "controller_first": used[0],
+        "controller_last": used[-1],
+        "controller_restarts": len(_started(timeline)) - 1,
+    }
+
+
+def stalls(timeline: Timeline) -> list[float]:
+    """The longest gap in completed I/O about each fault, in milliseconds."""
+    done = [e["t"] for e in timeline.events("io") if e["op"] == "write" and e["status"] == "ok"]
+    began = [e["t"] for e in timeline.events("fault") if e["phase"] == "begin"]
+    found = []
+    for t in began:
+        near = done[max(0, bisect_left(done, t) - 2) : bisect_left(done, t + _AFTER_S) + 1]
+        if len(near) < 2:
+            raise LabError("no I/O was completed around a fault")
+        found.append(max(b - a for a, b in pairwise(near)) * 1000)
+    return found
+
+
+def _started(timeline: Timeline) -> list[dict[str, Any]]:
+    return [e for e in timeline.events("controller") if e["what"] == "started"]
+
+
+def _used(timeline: Timeline) -> dict[str, int]:
+    """Memory in KiB and open descriptors of the controller that started last (proc(5))."""
+    process = Path(f"/proc/{_started(timeline)[-1]['pid']}")
+    pages = int((process / "statm").read_text().split()[1])
+    return {"memory_kib": pages * 4, "descriptors": len(list((process / "fd").iterdir()))}
