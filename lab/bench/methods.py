@@ -100,6 +100,12 @@ done
 """
 
 
+def _plain_route(lab: Lab, move: _Move) -> None:
+    """Without the short retransmission timeout that is part of our controller's way."""
+    route = f"{move.address.network} dev {move.old.interface} table {move.table}"
+    lab.array.runner.run(["ip", "route", "replace", *route.split()])
+
+
 def _script(text: str, *, listening: bool) -> Running:
     @contextmanager
     def run(lab: Lab) -> Iterator[None]:
@@ -108,6 +114,7 @@ def _script(text: str, *, listening: bool) -> Running:
             "old": move.old.interface, "new": move.new.interface, "address": move.address,
             "ip": move.address.ip, "subnet": move.address.network, "table": move.table,
         }  # fmt: skip
+        _plain_route(lab, move)
         lines: list[str] = []
         process = lab.array.runner.start(
             ["sh", "-c", filled], log=lab.folder.logs / "script.log", on_line=lines.append
@@ -156,6 +163,7 @@ def _keepalived(version: int, interval: str) -> Running:
     def run(lab: Lab) -> Iterator[None]:
         """One keepalived a port, as one a head; both in the array's namespace."""
         move = _Move.of(lab)
+        _plain_route(lab, move)
         runner, processes = lab.array.runner, []
         # Both ends of VRRP have addresses of this namespace, which it would else drop as forged.
         for port in (move.old, move.new):
