@@ -7,6 +7,8 @@ SHELL := /bin/bash
 # mininet drives the network, tgt serves, wireshark's tools record, mmdebstrap makes guests' images.
 PACKAGES := mininet bridge-utils net-tools iproute2 tgt mmdebstrap e2fsprogs uidmap \
             debian-archive-keyring gpgv tshark wireshark-common python3 python3-venv
+# libiscsi's tools are the tests' second initiator; the others are what failovers are measured beside.
+FOR_TESTS := qemu-utils qemu-block-extra iputils-arping keepalived
 RELEASE ?= trixie
 STAMP := .venv/.done-$(shell cksum pyproject.toml | cut -d' ' -f1)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
@@ -15,6 +17,8 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 setup: packages $(STAMP) image
 
+test: PACKAGES += $(FOR_TESTS)
+
 packages:
 	missing=$$(dpkg-query -W -f '$${Package} $${db:Status-Status}\n' $(PACKAGES) 2>/dev/null \
 	  | awk '$$2 == "installed" {print $$1}' | sort | comm -23 <(printf '%s\n' $(PACKAGES) | sort) -)
@@ -22,19 +26,20 @@ packages:
 	echo "setup: installing" $$missing
 	# Debian starts a tgtd for the whole machine with its package. The lab runs its own, inside; a
 	# machine that had none before shall not listen on port 3260 after.
+	log=$$(mktemp)
 	masked=
+	tidy() {
+	  rm -f "$$log"
+	  [ -z "$$masked" ] || $(SUDO) systemctl unmask --runtime --quiet tgt.service
+	}
+	trap tidy EXIT
 	if grep -qx tgt <<<"$$missing" && [ -d /run/systemd/system ]; then
 	  $(SUDO) systemctl mask --runtime --quiet tgt.service && masked=yes
 	fi
-	log=$$(mktemp)
-	trap 'rm -f "$$log"' EXIT
 	$(SUDO) apt-get update >"$$log" 2>&1 || { cat "$$log"; exit 1; }
 	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing \
 	  >"$$log" 2>&1 || { cat "$$log"; exit 1; }
-	if [ -n "$$masked" ]; then
-	  $(SUDO) systemctl disable --quiet tgt.service
-	  $(SUDO) systemctl unmask --runtime --quiet tgt.service
-	fi
+	[ -z "$$masked" ] || $(SUDO) systemctl disable --quiet tgt.service
 
 # Debian's own Python, for its mininet (that of the index lacks the program mnexec).
 $(STAMP): pyproject.toml | packages

@@ -13,8 +13,7 @@ from lab.errors import Missing
 
 PROGRAMS = {
     "mnexec": "mininet", "brctl": "bridge-utils", "ifconfig": "net-tools", "ip": "iproute2",
-    "tgtd": "tgt", "tgtadm": "tgt", "dumpcap": "wireshark-common", "tshark": "tshark",
-    "mergecap": "wireshark-common",
+    "tgtd": "tgt", "tgtadm": "tgt", "tshark": "tshark", "mergecap": "wireshark-common",
 }  # fmt: skip
 """Programs that labs start, and the Debian package of each."""
 IMAGE_PROGRAMS = {"mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs"}

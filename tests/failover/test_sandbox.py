@@ -85,8 +85,14 @@ def dead(pids) -> bool:
     return True
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
-@pytest.mark.parametrize("who", ["outermost", "first"])
+@pytest.mark.parametrize(
+    ("name", "who"),
+    [
+        *((name, "outermost") for name in SCENARIOS),
+        ("hidden-ports", "first"),
+        ("port-loss", "first"),
+    ],
+)
 def test_sigkill_in_the_middle_leaves_nothing(name, who, tmp_path):
     before = what_is_there()
     out = tmp_path / "run"
