@@ -17,8 +17,9 @@ from lab import doctor as machine
 from lab import release as images
 from lab import run as runs
 from lab import scenario as scenarios
-from lab.bench.harness import in_sandbox
+from lab.bench.cli import bench_app
 from lab.errors import BadInput, LabError
+from lab.options import Json, Out, Release
 from lab.progress import Progress
 from lab.show import print_results, scenarios_table
 
@@ -31,21 +32,17 @@ app = typer.Typer(
 )
 image_app = typer.Typer(help="Release images that hosts boot from.", no_args_is_help=True)
 app.add_typer(image_app, name="image")
-bench_app = typer.Typer(help="Measurements, each beside an alternative.", no_args_is_help=True)
 app.add_typer(bench_app, name="bench")
 
 _DEMO = ("port-redirection", "port-takeover", "virtual-port-reassignment")
 _out = Console(highlight=False)
 
-Release = Annotated[str, typer.Option("--release", help="Debian release of the hosts.")]
 Topology = Annotated[
     str | None, typer.Option("--topology", help="A name in topologies/, or a .py file.")
 ]
 Target = Annotated[
     str | None, typer.Option("--target", help="Target engine: tgt (if it can do it) or lio.")
 ]
-Out = Annotated[Path | None, typer.Option("--out", help="Run folder; must not be there yet.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Seed = Annotated[int, typer.Option("--seed", help="Fixes what is written where.", min=0, max=2**63)]
 
 
@@ -167,101 +164,6 @@ def image_list(as_json: Json = False) -> None:
     else:
         for name, image in found.items():
             _out.print(f"{name:9} {image.path if image else 'not built'}", soft_wrap=True)
-
-
-@bench_app.command("boot")
-def bench_boot(
-    release: Release = images.DEFAULT_RELEASE,
-    trials: Annotated[int, typer.Option(help="Boots of each kind.", min=1)] = 10,
-    as_json: Json = False,
-) -> None:
-    """How soon a host can be used, beside its bare kernel."""
-    from lab.bench import boot
-
-    machine.require_for_runs()
-    with Progress("bench boot") as progress:
-        image = images.ensure(release, progress.say)
-        progress.say(f"{4 * trials} boots")
-        found = in_sandbox(lambda work: boot.measure(image, work, trials).as_json())
-    if as_json:
-        print(json.dumps(found, indent=1))
-        return
-    for name, seconds in found["median_s"].items():
-        _out.print(f"{name:10} {seconds:.3f} s")
-    _out.print(f"ready / bare kernel until init: {found['ready_over_bare']:.2f}")
-
-
-@bench_app.command("failover")
-def bench_failover(
-    trials: Annotated[int, typer.Option(help="Failovers of each method.", min=1)] = 10,
-    method: Annotated[
-        list[str] | None, typer.Option(help="Measure this one only; may be repeated.")
-    ] = None,
-    fault: Annotated[str, typer.Option(help="carrier, silent or power.")] = "carrier",
-    release: Release = images.DEFAULT_RELEASE,
-    out: Out = None,
-    as_json: Json = False,
-) -> None:
-    """How long a disk stands still when its port dies, beside what people use today."""
-    from lab.bench import failover, power, publish
-    from lab.bench.methods import METHODS
-
-    machine.require_for_runs()
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    folder = out or Path("runs") / f"{stamp}-bench-failover"
-    measure = power.run if fault == "power" else failover.run
-    names = method or [*(power.METHODS if fault == "power" else METHODS)]
-    with Progress("bench failover") as progress:
-        image = images.ensure(release, progress.say)
-        runs.make_folder(folder, 1 << 20)
-        found = measure(names, fault, trials, image, progress.say)
-    table = publish.write(folder, found)
-    if as_json:
-        print(json.dumps(found, indent=1))
-    else:
-        _out.print(table, soft_wrap=True)
-        _out.print(f"{folder}/cdf.svg", soft_wrap=True)
-
-
-@bench_app.command("relay")
-def bench_relay(
-    rounds: Annotated[int, typer.Option(help="Rounds, each direct and through it.", min=1)] = 5,
-    as_json: Json = False,
-) -> None:
-    """What the relay at the data ports costs, beside the direct path; exit 1 if too much."""
-    from lab.bench import relay
-
-    with Progress("bench relay") as progress:
-        progress.say(f"{rounds} rounds of reads and writes")
-        found = in_sandbox(lambda work: relay.measure(work, rounds=rounds))
-    if as_json:
-        print(json.dumps(found, indent=1))
-    else:
-        _out.print(relay.summary(found), soft_wrap=True)
-    raise typer.Exit(0 if found["ok"] else 1)
-
-
-@bench_app.command("endurance")
-def bench_endurance(
-    count: Annotated[int, typer.Option(help="Failovers in a row.", min=1)] = 200,
-    release: Release = images.DEFAULT_RELEASE,
-    as_json: Json = False,
-) -> None:
-    """Many failovers in a row under load; exit 1 if anything was lost or wears out."""
-    from lab.bench import endurance
-
-    machine.require_for_runs()
-    with Progress("bench endurance") as progress:
-        image = images.ensure(release, progress.say)
-        found = in_sandbox(lambda work: endurance.run(image, work, count, progress.say))
-    if as_json:
-        print(json.dumps(found, indent=1))
-    else:
-        for check in found["checks"]:
-            _out.print(f"{check['verdict']:8} {check['evidence']}", soft_wrap=True, markup=False)
-        for what in ("stall_ms", "controller_first", "controller_last", "controller_restarts"):
-            _out.print(f"{what}: {found[what]}", soft_wrap=True)
-    raise typer.Exit(runs.exit_code([found["verdict"]]))
 
 
 @app.command()

@@ -13,9 +13,10 @@ from lab import faults, topology
 from lab.bench.harness import in_sandbox
 from lab.bench.methods import METHODS, Method
 from lab.checks.disk import gaps
-from lab.errors import BadInput, LabError
+from lab.errors import BadInput, LabError, WaitTimeout
+from lab.host import LabHost
 from lab.release import Image
-from lab.running import Folder, Lab, LabHost, Setup
+from lab.running import Folder, Lab, Setup
 from lab.timeline import Timeline
 from lab.waiting import wait_for
 
@@ -70,11 +71,13 @@ def run(
             found = in_sandbox(partial(_round, method, fault, count, image))
             samples[method.name] += [Sample(**s) for s in found["samples"]]
             versions.update(found["versions"])
+            if "ended" in found:
+                say(f"{method.name}: {found['ended']}")
     return {
         "fault": fault,
         "trials": trials,
         "versions": versions,
-        "methods": {name: summary(found) for name, found in samples.items()},
+        "methods": {name: summary(found) for name, found in samples.items() if found},
     }
 
 
@@ -121,9 +124,14 @@ def _round(method: Method, fault: str, count: int, image: Image, work: Path) -> 
         h1 = lab.host("h1")
         h1.login()
         h1.start_writing()
-        found = [asdict(_failover(lab, h1, method, fault)) for _ in range(count)]
-        h1.writer.stop()
-        return {"samples": found, "versions": lab.versions()}
+        found: dict[str, Any] = {"samples": [], "versions": lab.versions()}
+        try:
+            for _ in range(count):
+                found["samples"].append(asdict(_failover(lab, h1, method, fault)))
+        except WaitTimeout as late:
+            # The host did not come back, or the method not home: that is a result, not the end.
+            found["ended"] = str(late)
+        return found
 
 
 def _failover(lab: Lab, h1: LabHost, method: Method, fault: str) -> Sample:

@@ -22,8 +22,9 @@ from lab.checks.disk import gaps
 from lab.errors import BadInput, LabError
 from lab.guest_clock import align
 from lab.head_faults import head_powered_off, heads
+from lab.host import LabHost
 from lab.release import Image
-from lab.running import Folder, Lab, LabHost, Setup
+from lab.running import Folder, Lab, Setup
 from lab.timeline import Event, Timeline
 from lab.waiting import wait_for
 

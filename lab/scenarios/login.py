@@ -17,7 +17,8 @@ from lab.checks import (
     redirected_at_login,
     served_at,
 )
-from lab.running import Lab, LabHost
+from lab.host import LabHost
+from lab.running import Lab
 from lab.scenario import scenario
 from lab.scenarios.promises import undisturbed
 from lab.scenarios.requests import ASKING, CONNECT_MS, MOVED_BUDGET_MS, TIME2WAIT_S

@@ -149,23 +149,28 @@ def port_takeover(lab: Lab) -> Iterable[Check]:
     ]
 
 
-@scenario(hosts=("h1", "h2"), policy=Policy(redirect="fixed", fixed={"h1": "p1"}))
-def virtual_port_reassignment(lab: Lab) -> Iterable[Check]:
-    """The port with the virtual address dies: another answers both, and new hosts can log in."""
-    h1, h2, virtual = lab.host("h1"), lab.host("h2"), lab.array.virtual
+def _lose_virtual_port(lab: Lab) -> tuple[str, set[str]]:
+    """Under the load of h1 the virtual address's port dies, and h2 logs in: it, and the others."""
+    h1, h2 = lab.host("h1"), lab.host("h2")
     h1.login()
     h1.start_writing()
     h1.keeps_writing()
-    home = lab.array.port_of(virtual)
-    data = lab.array.address_of(home)
+    home = lab.array.port_of(lab.array.virtual)
     lab.begin(cable_pulled(lab, home))
     h1.keeps_writing()
     h2.login()
     h1.stop_and_verify()
-    others = {port.name for port in lab.array.spec.ports} - {home}
+    return home, {port.name for port in lab.array.spec.ports} - {home}
+
+
+@scenario(hosts=("h1", "h2"), policy=Policy(redirect="fixed", fixed={"h1": "p1"}))
+def virtual_port_reassignment(lab: Lab) -> Iterable[Check]:
+    """The port with the virtual address dies: another answers both, and new hosts can log in."""
+    lost, others = _lose_virtual_port(lab)
+    virtual = lab.array.virtual
     return [
         moved_to(virtual, others),
-        moved_to(data, others),
+        moved_to(lab.array.address_of(lost), others),
         new_login("h2", virtual),
         redirected_at_login("h2", virtual, to=lab.array.data_addresses()),
         *undisturbed("h1", TAKEOVER_BUDGET_MS),
@@ -175,16 +180,8 @@ def virtual_port_reassignment(lab: Lab) -> Iterable[Check]:
 @scenario(hosts=("h1", "h2"), policy=Policy(redirect="none"))
 def virtual_port_reassignment_serving(lab: Lab) -> Iterable[Check]:
     """The same while hosts are served at the virtual address itself: their sessions live on."""
-    h1, h2, virtual = lab.host("h1"), lab.host("h2"), lab.array.virtual
-    h1.login()
-    h1.start_writing()
-    h1.keeps_writing()
-    home = lab.array.port_of(virtual)
-    lab.begin(cable_pulled(lab, home))
-    h1.keeps_writing()
-    h2.login()
-    h1.stop_and_verify()
-    others = {port.name for port in lab.array.spec.ports} - {home}
+    _, others = _lose_virtual_port(lab)
+    virtual = lab.array.virtual
     return [
         served_at("h1", virtual, "before"),
         served_at("h1", virtual, "after"),

@@ -1,0 +1,71 @@
+"""Does the controller take a port for dead that is not, when the machine is as busy as can be?"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lab import checks, topology
+from lab.array import Policy
+from lab.commands import LocalProcess
+from lab.release import Image
+from lab.running import Folder, Lab, Setup
+from lab.timeline import Timeline
+
+ALARMS = {"port-down", "suspect", "moved", "no-port-left"}
+"""What a controller says of a port or address that it has given up."""
+
+
+@contextmanager
+def _busy(log: Path) -> Iterator[None]:
+    """One process for each processor that does nothing but count."""
+    processes = []
+    try:
+        for _ in range(os.cpu_count() or 1):
+            processes.append(
+                LocalProcess("burner", [sys.executable, "-c", "while True: pass"], log=log)
+            )
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def run(image: Image, work: Path, minutes: float, say: Callable[[str], None]) -> dict[str, Any]:
+    """Watch a lab that has no fault for `minutes`, a host writing and every processor busy.
+
+    Needs the sandbox. Returns the alarms (there should be none), and the checks of the disk.
+    """
+    (work / ".work").mkdir()
+    timeline = Timeline()
+    setup = Setup(topology.load("one_switch"), image, Policy())
+    with Lab(setup, Folder(work), timeline, say) as lab:
+        h1 = lab.host("h1")
+        h1.login()
+        h1.start_writing()
+        began = len(timeline.events("controller"))
+        with _busy(work / "burner.log"):
+            for part in range(int(minutes * 6)):
+                lab.observe_for(10.0)
+                say(f"{(part + 1) / 6:.1f} of {minutes:g} minutes")
+        told = timeline.events("controller")[began:]
+        h1.stop_and_verify()
+    alarms = [event for event in told if event["what"] in ALARMS]
+    must = [
+        checks.session_survived("h1"),
+        checks.same_connection("h1"),
+        checks.no_io_errors("h1"),
+        checks.no_lost_writes("h1"),
+    ]
+    findings = checks.judge(timeline, must)
+    return {
+        "minutes": minutes,
+        "alarms": alarms,
+        "verdict": "fail" if alarms else str(checks.overall(findings)),
+        "checks": [finding.as_json() for finding in findings],
+        "measures": checks.measures(timeline),
+    }
