@@ -30,10 +30,10 @@ def test_all_is_there(programs):
 
 def test_all_that_is_missing_is_named_at_once(programs):
     (programs / "tgtd").unlink()
-    (programs / "dumpcap").unlink()
+    (programs / "mergecap").unlink()
     with pytest.raises(Missing) as error:
         doctor.require_for_runs()
-    for part in ("tgtd", "apt-get install tgt", "dumpcap", "apt-get install wireshark-common"):
+    for part in ("tgtd", "apt-get install tgt", "mergecap", "apt-get install wireshark-common"):
         assert part in str(error.value)
     assert "mnexec" not in str(error.value)
     assert error.value.exit_code == 3
