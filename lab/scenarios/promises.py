@@ -134,7 +134,7 @@ def port_loss(lab: Lab) -> Iterable[Check]:
 
 @scenario()
 def port_takeover(lab: Lab) -> Iterable[Check]:
-    """The same, but the array moves the port's address: the TCP connection lives on."""
+    """The port with the session dies; the array moves its address: the TCP connection lives on."""
     h1 = lab.host("h1")
     address = h1.login().address
     h1.start_writing()
