@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,8 +23,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from lab import sandbox
 from lab.commands import OnLine, Result
-from lab.errors import CommandFailed, LabError, WaitTimeout
-from lab.waiting import pause
+from lab.errors import CommandFailed, LabError
+from lab.waiting import wait_for
 
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # its failures reach us as exceptions
 
@@ -169,35 +170,41 @@ class SshRunner:
         Tries until `seconds` are over, then raises WaitTimeout with the last refusal. Raises
         LabError if the guest shows another host key than the run gave it.
         """
-        deadline = time.monotonic() + seconds
-        return in_network_of(namespace_pid, lambda: cls._try(host, address, keys, deadline))
+        attempt = partial(cls._attempt, host, address, keys)
+        found = in_network_of(
+            namespace_pid,
+            lambda: wait_for(
+                f"SSH to {host}",
+                attempt,
+                until=lambda got: isinstance(got, SshRunner),
+                seconds=seconds,
+                every=0.01,
+            ),
+        )
+        assert isinstance(found, SshRunner)
+        return found
 
     @classmethod
-    def _try(cls, host: str, address: str, keys: Keys, deadline: float) -> SshRunner:
-        began, refusal = time.monotonic(), "nothing"
-        while time.monotonic() < deadline:
-            try:
-                sock = socket.create_connection((address, 22), timeout=0.5)
-            except OSError as refused:
-                refusal = str(refused)
-                pause(0.01)
-                continue
-            sock.settimeout(None)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            transport = paramiko.Transport(sock)
-            transport.banner_timeout = 10.0
-            try:
-                transport.start_client(timeout=10.0)
-                shown = transport.get_remote_server_key()
-                if shown.asbytes() != keys.host_blob:
-                    raise LabError(f"{host}: another SSH host key than this run's")
-                transport.auth_publickey("root", keys.client)
-            except (paramiko.SSHException, OSError, EOFError) as refused:
-                transport.close()
-                refusal = str(refused)
-                continue
-            return cls(host, transport)
-        raise WaitTimeout(f"SSH to {host}", time.monotonic() - began, refusal)
+    def _attempt(cls, host: str, address: str, keys: Keys) -> SshRunner | str:
+        """A connection, or in words why there is none."""
+        try:
+            sock = socket.create_connection((address, 22), timeout=0.5)
+        except OSError as refused:
+            return str(refused)
+        sock.settimeout(None)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        transport = paramiko.Transport(sock)
+        transport.banner_timeout = 10.0
+        try:
+            transport.start_client(timeout=10.0)
+            shown = transport.get_remote_server_key()
+            if shown.asbytes() != keys.host_blob:
+                raise LabError(f"{host}: another SSH host key than this run's")
+            transport.auth_publickey("root", keys.client)
+        except (paramiko.SSHException, OSError, EOFError) as refused:
+            transport.close()
+            return str(refused)
+        return cls(host, transport)
 
     def open_channel(self) -> paramiko.Channel:
         """A new session channel; raises LabError when the guest is gone."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -75,7 +75,6 @@ class Setup:
     target: str = engines.DEFAULT
     seed: int = 1
     full_capture: bool = False
-    notes: dict[str, Any] = field(default_factory=dict)
 
 
 class Lab(AbstractContextManager["Lab"]):

@@ -31,8 +31,3 @@ def wait_for(
         if time.monotonic() >= deadline:
             raise WaitTimeout(what, seconds, seen)
         time.sleep(every)
-
-
-def pause(seconds: float) -> None:
-    """Do nothing for a moment, for a loop that waits in a way of its own."""
-    time.sleep(seconds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -97,6 +97,11 @@ def bench_relay(
     raise typer.Exit(0 if found["ok"] else 1)
 
 
+def _print_checks(found: dict[str, Any]) -> None:
+    for check in found["checks"]:
+        _out.print(f"{check['verdict']:8} {check['evidence']}", soft_wrap=True, markup=False)
+
+
 @bench_app.command("endurance")
 def bench_endurance(
     count: Annotated[int, typer.Option(help="Failovers in a row.", min=1)] = 200,
@@ -113,10 +118,8 @@ def bench_endurance(
     if as_json:
         print(json.dumps(found, indent=1))
     else:
-        for check in found["checks"]:
-            _out.print(f"{check['verdict']:8} {check['evidence']}", soft_wrap=True, markup=False)
-        for what in ("stall_ms", "controller_first", "controller_last", "controller_restarts"):
-            _out.print(f"{what}: {found[what]}", soft_wrap=True)
+        _print_checks(found)
+        _out.print(f"stall_ms: {found['stall_ms']}", soft_wrap=True)
     raise typer.Exit(runs.exit_code([found["verdict"]]))
 
 
@@ -137,6 +140,5 @@ def bench_alarms(
         print(json.dumps(found, indent=1))
     else:
         _out.print(f"{len(found['alarms'])} false alarms in {minutes:g} minutes")
-        for check in found["checks"]:
-            _out.print(f"{check['verdict']:8} {check['evidence']}", soft_wrap=True, markup=False)
+        _print_checks(found)
     raise typer.Exit(runs.exit_code([found["verdict"]]))

@@ -62,7 +62,8 @@ def run(image: Image, work: Path, count: int, say: Callable[[str], None]) -> dic
         checks.one_owner_of_virtual_address(),
         checks.kernel_quiet(),
     ]
-    findings = checks.judge(timeline, must)
+    restarts = len(_started(timeline)) - 1
+    findings = [*checks.judge(timeline, must), level(used[0], used[-1], restarts)]
     return {
         "failovers": count,
         "verdict": str(checks.overall(findings)),
@@ -70,8 +71,20 @@ def run(image: Image, work: Path, count: int, say: Callable[[str], None]) -> dic
         "stall_ms": distribution(stalls(timeline)),
         "controller_first": used[0],
         "controller_last": used[-1],
-        "controller_restarts": len(_started(timeline)) - 1,
+        "controller_restarts": restarts,
     }
+
+
+def level(first: dict[str, int], last: dict[str, int], restarts: int) -> checks.Finding:
+    """Whether the controller ended with what it began with: a tenth of memory, two descriptors."""
+    worn = (
+        restarts > 0
+        or last["memory_kib"] > first["memory_kib"] * 1.1
+        or last["descriptors"] > first["descriptors"] + 2
+    )
+    verdict = checks.Verdict.FAIL if worn else checks.Verdict.PASS
+    text = f"The controller had {first} after the first failover, {last} after the last; "
+    return checks.Finding("controller_level", verdict, f"{text}{restarts} restarts.")
 
 
 def stalls(timeline: Timeline) -> list[float]:
@@ -79,8 +92,10 @@ def stalls(timeline: Timeline) -> list[float]:
     done = [e["t"] for e in timeline.events("io") if e["op"] == "write" and e["status"] == "ok"]
     began = [e["t"] for e in timeline.events("fault") if e["phase"] == "begin"]
     found = []
-    for t in began:
-        near = done[max(0, bisect_left(done, t) - 2) : bisect_left(done, t + _AFTER_S) + 1]
+    for t, following in pairwise([*began, float("inf")]):
+        until = min(t + _AFTER_S, following)  # what the next fault does is the next one's
+        last = bisect_left(done, until) + (until < following)
+        near = done[max(0, bisect_left(done, t) - 2) : last]
         if len(near) < 2:
             raise LabError("no I/O was completed around a fault")
         found.append(max(b - a for a, b in pairwise(near)) * 1000)
