@@ -175,6 +175,8 @@ class KernelHost(Host):
         """Start its kernel and return at once; wait_ready() waits for SSH."""
         if self._process and self._process.poll() is None:
             raise LabError(f"{self.name} is already powered on")
+        if self._boots:
+            self._links("up")
         self._boots += 1
         work = self._space.root / "work"
         seed = work / f"{self.name}.tar"
@@ -265,6 +267,7 @@ class KernelHost(Host):
         if self._process:
             self._process.kill()  # first, for to close a connection takes a tenth of a second
             self._timeline.add(self.name, "console", phase="end")
+        self._links("down")
         if self._runner:
             self._runner.close()
             self._runner = None
@@ -273,6 +276,12 @@ class KernelHost(Host):
         """The quick part of power_cut(): its kernel runs no more, but is not cleared away."""
         if self._process:
             self._process.halt()
+        self._links("down")
+
+    def _links(self, way: str) -> None:
+        """Its cables go dark with its power, and light up with it."""
+        lines = "\n".join(f"link set {interface} {way}" for interface in self._addresses)
+        self._outside.run(["ip", "-batch", "-"], stdin=lines)
 
     def plug(self, path: str, *, shared: bool = False) -> str:
         """Give the running kernel the file `path` (below the chroot) as a disk, also at every later

@@ -117,7 +117,7 @@ class Head(Array):
             self.front.steer(host, portal)
         self._undo.callback(self.front.stop)
         virtual = [str(address.ip) for address in self.spec.virtual]
-        self.front.start(virtual, [self.target], self.engine.local_portal)
+        self.front.start(virtual, self.targets, self.engine.local_portal)
         path = self.site.put("agent.json", json.dumps(self._config()))
         self._told.clear()
         self._agent = self.site.start_module(

@@ -27,6 +27,21 @@ def head(lab: Lab, name: str) -> Head:
 
 
 @contextmanager
+def head_unheard(lab: Lab, name: str) -> Iterator[None]:
+    """The controller hears nothing of a head, and the head nothing of it; their link stays up."""
+    one, manager = head(lab, name), heads(lab).manager
+    # States of a bridge's port (include/uapi/linux/if_bridge.h): 0 disabled, 3 forwarding.
+    command = ["bridge", "link", "set", "dev", one.head.link, "state"]
+    lab.timeline.add(name, "fault", name="unheard", phase="begin")
+    manager.run([*command, "0"])
+    try:
+        yield
+    finally:
+        manager.run([*command, "3"], check=False)  # by itself, where the head has been off since
+        lab.timeline.add(name, "fault", name="unheard", phase="end")
+
+
+@contextmanager
 def head_powered_off(lab: Lab, name: str) -> Iterator[None]:
     """Cut the power of a head; when the fault ends it is on again and its agent runs."""
     one = head(lab, name)

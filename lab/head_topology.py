@@ -13,11 +13,13 @@ from lab.topology import ArrayTopo, Interface, PortSpec
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """A head: its one data port, which has the name of the head, and its management interface."""
+    """A head: its one data port, which has the name of the head, its management interface, and the
+    controller's end of the cable there (`link`)."""
 
     name: str
     port: PortSpec
     management: str
+    link: str
     address: Interface
 
 
@@ -34,12 +36,13 @@ class HeadsTopo(ArrayTopo):
         super().__init__(**options)
 
     def add_heads(
-        self, names: Sequence[str], data: Sequence[str], switch: str, management: str, network: str
+        self, names: Sequence[str], data: Sequence[str], switch: str, network: str
     ) -> None:
         """Add the heads `names` with data addresses `data` on `switch`.
 
-        They and the controller have an interface each on the switch `management`; their addresses
-        there are the first of `network` ("192.168.0.0/24"), beginning with the controller's.
+        Each has a management cable of its own to the controller, which sees its link go dark when
+        the head loses its power; the addresses there are the first of `network`
+        ("192.168.0.0/24"), beginning with the controller's.
         """
         if not self.array:
             raise BadInput(f"heads {names} before their array; call add_array first")
@@ -48,21 +51,15 @@ class HeadsTopo(ArrayTopo):
             raise BadInput(f"{place}: an array with heads has two or more, with an address each")
         subnet = ipaddress.ip_network(network)
         free = (ipaddress.ip_interface(f"{a}/{subnet.prefixlen}") for a in subnet.hosts())
-        self._check_switch(management, place, f"the controller of {self.array.name}")
         self.controller_address = next(free)
-        self.addLink(self.array.name, management, intfName1=self.controller_interface)
         for name, address, manage in zip(names, data, free, strict=False):
             self._check_name(name, place)
             self._check_switch(switch, place, f"head {name}")
             self.addHost(name, ip=None)
             interface, other = (self._interface(name, end, place) for end in ("data", "admin"))
             self.addLink(name, switch, intfName1=interface)
-            self.addLink(name, management, intfName1=other)
+            link = self._interface(self.array.name, name, place)
+            self.addLink(self.array.name, name, intfName1=link, intfName2=other)
             port = PortSpec(name, interface, (ipaddress.ip_interface(address),), switch, place)
             self.array.ports.append(port)
-            self.heads[name] = HeadSpec(name, port, other, manage)
-
-    @property
-    def controller_interface(self) -> str:
-        """The management interface of the controller's node."""
-        return f"{self.storage.name}-admin"
+            self.heads[name] = HeadSpec(name, port, other, link, manage)

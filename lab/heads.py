@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from mininet.node import Host
+
 from lab.array import Array, Policy
 from lab.commands import LocalRunner, Runner
 from lab.errors import BadInput, LabError
@@ -19,6 +21,18 @@ from lab.timeline import Event, Timeline
 from lab.waiting import wait_for
 from targets import engines
 from targets.base import make_sparse
+
+
+class Manager(Host):
+    """The node of the controller: its management cables end in one bridge.
+
+    That is there first, so that no cable has one interface number at both ends: the kernel would
+    tell of its carrier up to a second later (as in lab.running).
+    """
+
+    def __init__(self, name: str, **params: object) -> None:
+        super().__init__(name, **params)
+        LocalRunner(name, self.pid).run(["ip", "link", "add", "admin", "type", "bridge"])
 
 
 class HeadArray(Array):
@@ -56,6 +70,7 @@ class HeadArray(Array):
         return {
             "array": self.spec.name,
             "heads": {n: [str(h.address.ip), UDP_PORT] for n, h in self._heads.heads.items()},
+            "links": {n: h.link for n, h in self._heads.heads.items()},
             "homes": homes,
             "listen": [str(address.ip), UDP_PORT],
             "fencing": self.policy.fencing,
@@ -64,14 +79,14 @@ class HeadArray(Array):
 
     def start(self) -> None:
         """See Array: all heads at once, then the controller."""
-        address, interface = self._heads.controller_address, self._heads.controller_interface
-        lines = [
-            "link set lo up",
-            f"link set {interface} up",
-            f"addr add {address} dev {interface}",
-        ]
-        self._manager.runner.run(["ip", "-batch", "-"], stdin="\n".join(lines))
-        for lun in self.target.luns:
+        address = self._heads.controller_address
+        # One subnet for all the cables.
+        lines = [f"link set {up} up" for up in ("lo", "admin")]
+        for head in self._heads.heads.values():
+            lines += [f"link set {head.link} master admin", f"link set {head.link} up"]
+        lines += [f"addr add {address} dev admin"]
+        self.manager.run(["ip", "-batch", "-"], stdin="\n".join(lines))
+        for lun in (lun for target in self.targets for lun in target.luns):
             make_sparse(lun)  # once, or each head would want to be the first
         for head in self.heads.values():
             self._undo.callback(head.stop)
@@ -84,6 +99,11 @@ class HeadArray(Array):
         )  # fmt: skip
         self._undo.callback(self._controller.stop)
         self._controller.start()
+
+    @property
+    def manager(self) -> Runner:
+        """Where the commands of the controller's node run."""
+        return self._manager.runner
 
     def _follow(self, event: Event) -> None:
         """The power distribution unit: cuts what the controller asks for, and says so."""

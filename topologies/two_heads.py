@@ -10,14 +10,10 @@
    +--+--+      +--+--+
    | a1a |      | a1b |           both serve the same disks
    +--+--+      +--+--+
-      | .2         | .3
-+-----+------------+-----+
-|           m1           |        192.168.0.0/24, management
-+-----------+------------+
-            | .1
-         +--+--+
-         | a1  |                  the controller, which can cut a head's power
-         +-----+
+      | .2         | .3           192.168.0.0/24, a management cable to each
+   +--+------------+--+
+   |     a1 (.1)      |           the controller, which can cut a head's power
+   +------------------+
 """
 
 from lab.head_topology import HeadsTopo
@@ -29,10 +25,7 @@ class TwoHeads(HeadsTopo):
     def build(self) -> None:
         """See ArrayTopo."""
         self.addSwitch("s1")
-        self.addSwitch("m1")
         self.add_array("a1", virtual="10.0.0.1/24")
-        self.add_heads(
-            ["a1a", "a1b"], ["10.0.0.11/24", "10.0.0.12/24"], "s1", "m1", "192.168.0.0/24"
-        )
+        self.add_heads(["a1a", "a1b"], ["10.0.0.11/24", "10.0.0.12/24"], "s1", "192.168.0.0/24")
         for number in (1, 2):
             self.add_host(f"h{number}", f"10.0.0.{100 + number}/24", "s1")

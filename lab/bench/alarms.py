@@ -6,12 +6,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from lab import checks, topology
-from lab.array import Policy
 from lab.commands import LocalProcess
+from lab.policy import Policy, Probing
 from lab.release import Image
 from lab.running import Folder, Lab, Setup
 from lab.timeline import Timeline
@@ -35,14 +36,16 @@ def _busy(log: Path) -> Iterator[None]:
             process.kill()
 
 
-def run(image: Image, work: Path, minutes: float, say: Callable[[str], None]) -> dict[str, Any]:
+def run(
+    image: Image, work: Path, minutes: float, probing: Probing, say: Callable[[str], None]
+) -> dict[str, Any]:
     """Watch a lab that has no fault for `minutes`, a host writing and every processor busy.
 
     Needs the sandbox. Returns the alarms (there should be none), and the checks of the disk.
     """
     (work / ".work").mkdir()
     timeline = Timeline()
-    setup = Setup(topology.load("one_switch"), image, Policy())
+    setup = Setup(topology.load("one_switch"), image, Policy(probe=probing))
     with Lab(setup, Folder(work), timeline, say) as lab:
         h1 = lab.host("h1")
         h1.login()
@@ -64,6 +67,7 @@ def run(image: Image, work: Path, minutes: float, say: Callable[[str], None]) ->
     findings = checks.judge(timeline, must)
     return {
         "minutes": minutes,
+        "probe": asdict(probing),
         "alarms": alarms,
         "verdict": "fail" if alarms else str(checks.overall(findings)),
         "checks": [finding.as_json() for finding in findings],

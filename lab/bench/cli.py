@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,8 @@ from lab import doctor as machine
 from lab import release as images
 from lab import run as runs
 from lab.bench.harness import in_sandbox
-from lab.options import Json, Out, Release
+from lab.options import Json, Out, ProbeCount, ProbeInterval, Release
+from lab.policy import Probing
 from lab.progress import Progress
 
 bench_app = typer.Typer(help="Measurements, each beside an alternative.", no_args_is_help=True)
@@ -50,6 +52,8 @@ def bench_failover(
         list[str] | None, typer.Option(help="Measure this one only; may be repeated.")
     ] = None,
     fault: Annotated[str, typer.Option(help="carrier, silent or power.")] = "carrier",
+    probe_interval_ms: ProbeInterval = Probing.interval_ms,
+    probe_count: ProbeCount = Probing.count,
     release: Release = images.DEFAULT_RELEASE,
     out: Out = None,
     as_json: Json = False,
@@ -58,10 +62,11 @@ def bench_failover(
     from lab.bench import failover, power, publish
     from lab.bench.methods import METHODS
 
+    probing = Probing(probe_interval_ms, probe_count)
     machine.require_for_runs()
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     folder = out or Path("runs") / f"{stamp}-bench-failover"
-    measure = power.run if fault == "power" else failover.run
+    measure = power.run if fault == "power" else partial(failover.run, probing=probing)
     names = method or [*(power.METHODS if fault == "power" else METHODS)]
     run_folder = runs.make_folder(folder, 1 << 20)
     try:
@@ -126,16 +131,19 @@ def bench_endurance(
 @bench_app.command("alarms")
 def bench_alarms(
     minutes: Annotated[float, typer.Option(help="How long.", min=0.2)] = 10.0,
+    probe_interval_ms: ProbeInterval = Probing.interval_ms,
+    probe_count: ProbeCount = Probing.count,
     release: Release = images.DEFAULT_RELEASE,
     as_json: Json = False,
 ) -> None:
     """False alarms of the controller on a machine as busy as can be; exit 1 if there is one."""
     from lab.bench import alarms
 
+    probing = Probing(probe_interval_ms, probe_count)
     machine.require_for_runs()
     with Progress("bench alarms") as progress:
         image = images.ensure(release, progress.say)
-        found = in_sandbox(lambda work: alarms.run(image, work, minutes, progress.say))
+        found = in_sandbox(lambda work: alarms.run(image, work, minutes, probing, progress.say))
     if as_json:
         print(json.dumps(found, indent=1))
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from lab.bench.methods import METHODS, Method
 from lab.checks.disk import gaps
 from lab.errors import BadInput, LabError, WaitTimeout
 from lab.host import LabHost
+from lab.policy import Probing
 from lab.release import Image
 from lab.running import Folder, Lab, Setup
 from lab.timeline import Timeline
@@ -48,6 +49,7 @@ def run(
     trials: int,
     image: Image,
     say: Callable[[str], None],
+    probing: Probing,
 ) -> dict[str, Any]:
     """Measure `trials` failovers of each method and return what --json prints.
 
@@ -68,7 +70,7 @@ def run(
         count = min(ROUND, trials - first)
         for method in methods:
             say(f"{method.name}, trials {first + 1} to {first + count} of {trials}")
-            found = in_sandbox(partial(_round, method, fault, count, image))
+            found = in_sandbox(partial(_round, method, fault, count, image, probing))
             samples[method.name] += [Sample(**s) for s in found["samples"]]
             versions.update(found["versions"])
             if "ended" in found:
@@ -76,6 +78,7 @@ def run(
     return {
         "fault": fault,
         "trials": trials,
+        "probe": asdict(probing),
         "versions": versions,
         "methods": {name: summary(found) for name, found in samples.items() if found},
     }
@@ -115,11 +118,14 @@ def _median(values: Any) -> float | None:
     return round(statistics.median(known), 2) if known else None
 
 
-def _round(method: Method, fault: str, count: int, image: Image, work: Path) -> dict[str, Any]:
+def _round(
+    method: Method, fault: str, count: int, image: Image, probing: Probing, work: Path
+) -> dict[str, Any]:
     """`count` failovers on a new lab; needs the sandbox."""
     (work / ".work").mkdir()
     timeline = Timeline()
-    setup = Setup(topology.load("one_switch"), image, method.policy, method.target)
+    policy = replace(method.policy, probe=probing)
+    setup = Setup(topology.load("one_switch"), image, policy, method.target)
     with Lab(setup, Folder(work), timeline, lambda _: None) as lab, method.running(lab):
         h1 = lab.host("h1")
         h1.login()

@@ -120,7 +120,7 @@ def _round(method: Method, count: int, image: Image, work: Path) -> dict[str, An
     with Lab(setup, folder, timeline, lambda _: None) as lab:
         h1 = lab.host("h1")
         align(h1.kernel.runner, folder.logs / "h1-clock.log")
-        h1.initiator.configure(f"node.session.iscsi.{TIME2WAIT}", str(method.time2wait))
+        h1.open_iscsi.configure(f"node.session.iscsi.{TIME2WAIT}", str(method.time2wait))
         h1.login()
         h1.start_writing()
         trials = [_power_cut(lab, h1) for _ in range(count)]
@@ -249,6 +249,7 @@ def summary(method: Method, samples: Sequence[Sample]) -> dict[str, Any]:
         "moments_ms": moments,
         "parts_ms": parts,
         "initiator_ms": _median(own),
+        "slowest_ms": max(samples, key=lambda s: s.stall).moments,
         "samples": stalls,
         "survived": sum(s.survived for s in samples),
     }

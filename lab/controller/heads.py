@@ -15,10 +15,12 @@ import select
 import socket
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lab.controller import netlink
 from lab.controller.__main__ import hurry, lock
 from lab.controller.heads_policy import (
     Beat,
@@ -62,6 +64,10 @@ class Service:
         self._off: dict[str, str] = {}
         self._connections: dict[str, list[tuple[str, int, str]]] = {}
         self._quiet: dict[str, float] = {}
+        self._cables = {interface: head for head, interface in content["links"].items()}
+        self._dark: set[str] = set()
+        self._kernel = netlink.events()
+        self._links(netlink.dump())
         self._settled = False
         self._typed = b""
 
@@ -69,6 +75,7 @@ class Service:
         """Serve until standard input ends."""
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
+        poll.register(self._kernel, select.POLLIN)
         poll.register(0, select.POLLIN)
         due = time.monotonic()
         self.output.event("started", pid=os.getpid(), heads=list(self.desired.heads))
@@ -79,6 +86,8 @@ class Service:
             ready = dict(poll.poll(max(0.0, due - time.monotonic()) * 1000))
             # Before any judgement of silence: what waits to be read may be a sign of life.
             self._hear()
+            if self._kernel.fileno() in ready:
+                self._links(self._changes())
             if 0 in ready and not self._orders():
                 return
             before = self._memory
@@ -89,6 +98,18 @@ class Service:
                 self._send()
                 due = now + self._interval_s
             self.output.flush()
+
+    def _changes(self) -> Iterable[netlink.Message]:
+        try:
+            return [*netlink.read(self._kernel)]
+        except OSError:  # the kernel dropped some: ask for all
+            return netlink.dump()
+
+    def _links(self, messages: Iterable[netlink.Message]) -> None:
+        for message in messages:
+            if isinstance(message, netlink.Link) and message.name in self._cables:
+                head = self._cables[message.name]
+                (self._dark.discard if message.live else self._dark.add)(head)
 
     def _hear(self) -> None:
         while True:
@@ -119,7 +140,7 @@ class Service:
                 del self._off[head]
 
     def _plan(self) -> None:
-        observed = Observed(time.monotonic(), self._beats, self._off)
+        observed = Observed(time.monotonic(), self._beats, self._off, frozenset(self._dark))
         before = self._memory
         self._memory, actions = plan(self.desired, observed, before)
         for action in actions:

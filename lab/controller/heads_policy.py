@@ -1,16 +1,17 @@
 """What the controller of a dual-head array does next: a pure function, as policy.py is for ports.
 
-Rules, in words. A head that is silent is cut off from power before another gets what it had, for
-silence does not say whether it is dead or only cannot be heard. A head that is heard but has no
-live data port is told to give its addresses up; it is cut off if it does not say in time that it
-has. An address goes to the next head after its own in the order of the configuration, and stays
-there: moving breaks connections, so nothing goes home but by order. The last head that can serve is
-never cut off, and where none is heard, as when the management network is gone, nothing is done.
+Rules, in words. A head that is silent, or whose management link is dark, is cut off from power
+before another gets what it had, for neither says whether it is dead or only cannot be heard. A head
+that is heard but has no live data port is told to give its addresses up; it is cut off if it does
+not say in time that it has. An address goes to the next head after its own in the order of the
+configuration, and stays there: moving breaks connections, so nothing goes home but by order. The
+last head that can serve is never cut off, and where none is heard, as when the management network
+is gone, nothing is done.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -52,11 +53,13 @@ class Desired:
 
 @dataclass(frozen=True)
 class Observed:
-    """At `now` (monotonic seconds): the last word of each head, and the boot of it that was cut."""
+    """At `now` (monotonic seconds): the last word of each head, the boot of it that was cut, and
+    the heads whose management link is dark."""
 
     now: float
     beats: Mapping[str, Beat]
     off: Mapping[str, str] = field(default_factory=dict)
+    dark: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,8 @@ def _state(head: str, desired: Desired, observed: Observed, memory: Memory) -> S
         return "off"
     if head in memory.asked and head not in observed.off:
         return "lost"  # it may be cut off at any moment, whatever it says now
+    if head in observed.dark:
+        return "lost"  # its power or its cable: whichever, a power cut makes sure
     if beat is None:
         return "unseen" if observed.now - memory.started < desired.unseen_s else "lost"
     if observed.now - beat.t > desired.dead_s:

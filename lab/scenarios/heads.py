@@ -13,8 +13,8 @@ from lab.checks import (
     served_at,
 )
 from lab.checks.address import owners_at
-from lab.faults import cable_pulled
 from lab.head_faults import head_powered_off
+from lab.head_faults import head_unheard as unheard
 from lab.running import Lab
 from lab.scenario import scenario
 from lab.scenarios.promises import undisturbed
@@ -68,7 +68,7 @@ def head_unheard(lab: Lab) -> Iterable[Check]:
     h1.login()
     h1.start_writing()
     h1.keeps_writing()
-    lab.begin(cable_pulled(lab, "a1a-admin"))
+    lab.begin(unheard(lab, "a1a"))
     _moved(lab)
     h1.keeps_writing()
     h1.stop_and_verify()
@@ -87,7 +87,7 @@ def control_no_fencing(lab: Lab) -> Iterable[Check]:
     h1.login()
     h1.start_writing()
     h1.keeps_writing()
-    lab.begin(cable_pulled(lab, "a1a-admin"))
+    lab.begin(unheard(lab, "a1a"))
     _moved(lab)
     lab.observe_for(0.5)
     h1.stop_and_verify()
