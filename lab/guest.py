@@ -267,7 +267,7 @@ class KernelHost(Host):
         if self._process:
             self._process.kill()  # first, for to close a connection takes a tenth of a second
             self._timeline.add(self.name, "console", phase="end")
-        self._links("down")
+        self.darken()
         if self._runner:
             self._runner.close()
             self._runner = None
@@ -276,10 +276,12 @@ class KernelHost(Host):
         """The quick part of power_cut(): its kernel runs no more, but is not cleared away."""
         if self._process:
             self._process.halt()
+
+    def darken(self) -> None:
+        """Let its cables go dark, as they do with its power; power_on() lights them again."""
         self._links("down")
 
     def _links(self, way: str) -> None:
-        """Its cables go dark with its power, and light up with it."""
         lines = "\n".join(f"link set {interface} {way}" for interface in self._addresses)
         self._outside.run(["ip", "-batch", "-"], stdin=lines)
 

@@ -9,25 +9,46 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from lab.commands import Runner
 from lab.errors import WaitTimeout
 
 _ROUNDS = 8
+_MORE_ROUNDS = 100
+_GOOD_S = 0.0008
 _SECONDS = 10.0
-# Answers each line with the time, and a line with a number in it by moving the clock that far.
+# Answers each line with the time, and a line with a number in it by moving the clock that far: in
+# one step (adjtimex(2), ADJ_SETOFFSET and ADJ_NANO), for whoever reads the clock, adds and sets it
+# loses the time that it was held up between.
 _PROGRAM = """\
-import sys, time
+import ctypes, math, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+class Timex(ctypes.Structure):
+    _fields_ = [("modes", ctypes.c_uint), ("numbers", ctypes.c_long * 8),
+                ("sec", ctypes.c_long), ("nsec", ctypes.c_long), ("rest", ctypes.c_char * 256)]
 for line in sys.stdin:
     if line.strip():
-        time.clock_settime(time.CLOCK_REALTIME, time.time() + float(line))
+        sec = math.floor(float(line))
+        one = Timex(modes=0x2100, sec=sec, nsec=int((float(line) - sec) * 1e9))
+        if libc.adjtimex(ctypes.byref(one)) < 0:
+            sys.exit("adjtimex: error %d" % ctypes.get_errno())
     print(time.time(), flush=True)
 """
 
 
-def align(runner: Runner, log: Path) -> float:
-    """Set the clock of the guest that `runner` reaches; returns by how many seconds it was behind.
+@dataclass(frozen=True)
+class Clock:
+    """By how many seconds a guest's clock was behind before it was set, and how well it agrees with
+    this machine's since: within half the shortest round trip."""
+
+    behind_s: float
+    within_s: float
+
+
+def align(runner: Runner, log: Path) -> Clock:
+    """Set the clock of the guest that `runner` reaches.
 
     Good to half the shortest round trip of several, some 0.3 ms. Raises WaitTimeout if the guest
     does not answer.
@@ -49,11 +70,20 @@ def align(runner: Runner, log: Path) -> float:
         ended = time.time()
         return ended - began, (began + ended) / 2 - told[-1]
 
+    def measure() -> tuple[float, float]:
+        best = min(ask("") for _ in range(_ROUNDS))
+        for _ in range(_MORE_ROUNDS):  # on a busy machine a quick answer takes some trying
+            if best[0] <= _GOOD_S:
+                break
+            best = min(best, ask(""))
+        return best
+
     try:
         ask("")  # it starts meanwhile
-        behind = min(ask("") for _ in range(_ROUNDS))[1]
+        behind = measure()[1]
         ask(repr(behind))
-        return behind
+        trip, left = measure()
+        return Clock(behind, abs(left) + trip / 2)
     finally:
         process.close_input()
         process.wait(_SECONDS)

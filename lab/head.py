@@ -31,9 +31,9 @@ READY_SECONDS = 15.0
 class HeadSite(GuestSite):
     """The kernel of a head, whose disks other heads have as well; `log` is for what it says."""
 
-    def __init__(self, kernel: KernelHost, disks: Path, log: Path) -> None:
+    def __init__(self, kernel: KernelHost, disks: Path, timeline: Timeline, log: Path) -> None:
         super().__init__(kernel, disks)
-        self.log = log
+        self._timeline, self._log = timeline, log
 
     def plug(self, path: Path) -> str:
         """See GuestSite."""
@@ -43,10 +43,16 @@ class HeadSite(GuestSite):
         """The quick half of power_cut(), which is to follow when there is time."""
         self._kernel.end()
 
+    def darken(self) -> None:
+        """Let its cables go dark."""
+        self._kernel.darken()
+
     def wait_ready(self) -> None:
         """See GuestSite; its clock is set, for the order of events on two heads matters."""
         super().wait_ready()
-        align(self.runner, self.log)
+        clock = align(self.runner, self._log)
+        within = round(clock.within_s * 1000, 3)
+        self._timeline.add(self._kernel.name, "clock", within_ms=within)
 
     def power_on(self) -> None:
         """See GuestSite."""
@@ -90,6 +96,10 @@ class Head(Array):
         return {
             "array": self.spec.name,
             "head": name,
+            "heads": [*self._heads.heads],
+            "initiators": [
+                str(a.ip) for host in self._heads.initiators.values() for a in host.addresses
+            ],
             "ports": [{"name": name, "interface": self.interface(name)}],
             "addresses": addresses,
             "listen": [str(self.head.address.ip), UDP_PORT],
@@ -146,14 +156,20 @@ class Head(Array):
         return found
 
     def cut(self) -> None:
-        """End its kernel at once: from here on it answers nothing and writes nothing."""
+        """End its kernel at once: from here on it answers nothing and writes nothing. Its cables
+        are to be darkened when there is time."""
         with self._power:
             if not self.powered:
                 return
             self.powered = False
             self._guest.end_kernel()
+            self._timeline.add(self.head.name, "power", what="off")
             if isinstance(self._watcher, GuestAddressWatcher):
                 self._watcher.lost()
+
+    def darken(self) -> None:
+        """Let its cables go dark: its power has been cut."""
+        self._guest.darken()
 
     def power_cut(self) -> None:
         """See Array."""

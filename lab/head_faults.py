@@ -47,6 +47,7 @@ def head_powered_off(lab: Lab, name: str) -> Iterator[None]:
     one = head(lab, name)
     lab.timeline.add(name, "fault", name="power-cut", phase="begin")
     one.cut()
+    one.darken()
     try:
         yield
     finally:

@@ -114,6 +114,7 @@ class HeadArray(Array):
         took = round((time.time() - began) * 1000, 2)
         self._timeline.add(head, "power", what="fenced", took_ms=took)
         self.tell(command="fenced", head=head)
+        self.heads[head].darken()
 
     @property
     def runner(self) -> Runner:

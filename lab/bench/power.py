@@ -131,7 +131,7 @@ def _round(method: Method, count: int, image: Image, work: Path) -> dict[str, An
     return {
         "samples": [asdict(_sample(timeline, syns, *trial, lost=lost)) for trial in trials],
         "versions": versions,
-        "needless": len(timeline.events("power")) - count,
+        "needless": sum(e["what"] == "fenced" for e in timeline.events("power")) - count,
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from lab.checks.address import clock_doubt_ms
 from lab.checks.verdict import Answer, check, failed, passed, unknown
 from lab.timeline import Timeline
 
@@ -14,7 +15,8 @@ Look = Callable[[Timeline], Answer]
 def fenced_before_moved() -> Look:
     """No address came up on a head before the head that had it was known to be without power.
 
-    That it was cut is the power switch's own word (`power`); who has an address, the kernels'.
+    That it was cut is the power switch's own word (`power`); who has an address, the kernels',
+    whose clocks are not quite those of the power switch.
     """
 
     def look(timeline: Timeline) -> Answer:
@@ -23,14 +25,19 @@ def fenced_before_moved() -> Look:
         moved: list[str] = []
         for event in timeline:
             where = event["where"]
-            if event["kind"] == "power" and event["what"] == "fenced":
+            if event["kind"] == "power":
                 cuts[where] = event["t"]
             elif event["kind"] == "address" and event["op"] == "add":
                 address = event["address"]
                 before = holder.get(address, where)
                 if before != where:
                     if before not in cuts:
-                        return failed(f"{address} came up on {where}, and {before} was not cut.")
+                        text = f"{address} came up on {where}, and {before} was not cut"
+                        doubt = clock_doubt_ms(timeline, {before, where})
+                        soon = event["t"] + doubt / 1000
+                        if any(event["t"] < t <= soon for t in _cuts(timeline, before)):
+                            return unknown(f"{text} before, by clocks good to {doubt:.1f} ms.")
+                        return failed(f"{text}.")
                     moved.append(f"{address} to {where}")
                 holder[address] = where
                 cuts.pop(where, None)  # it is on again
@@ -39,3 +46,7 @@ def fenced_before_moved() -> Look:
         return passed(f"The power was cut first, then moved: {', '.join(moved)}.")
 
     return look
+
+
+def _cuts(timeline: Timeline, head: str) -> list[float]:
+    return [e["t"] for e in timeline.events("power", head)]

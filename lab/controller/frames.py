@@ -76,6 +76,11 @@ def probed(frame: bytes, run: int) -> int | None:
     return int(port) if magic == MAGIC and theirs == run else None
 
 
+def probed_round(frame: bytes) -> int:
+    """The round of a probe, or what its sender has put in the place of one."""
+    return int(PROBE.unpack_from(frame, 14)[3])
+
+
 def _arp(op: int, to: bytes, mac: bytes, ip: bytes, target: bytes, target_ip: bytes) -> bytes:
     head = to + mac + ETH_ARP.to_bytes(2, "big") + struct.pack("!HHBBH", 1, 0x0800, 6, 4, op)
     return (head + mac + ip + target + target_ip).ljust(60, b"\0")

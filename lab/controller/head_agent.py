@@ -24,6 +24,7 @@ from lab.controller import config
 from lab.controller.__main__ import hurry
 from lab.controller.addresses import Hands, action_lines
 from lab.controller.announce import Announcer
+from lab.controller.head_probe import DataProbe
 from lab.controller.model import Action, AddAddress, RemoveAddress
 from lab.controller.netlink import Connections
 from lab.controller.tickle import Tickler
@@ -58,6 +59,11 @@ class Agent:
         self._asked = Connections()
         self._connections: list[tuple[str, int, str]] = []
         self._next_connections = 0.0
+        link = self._watch.port(self._head)
+        hosts = list(self._config.desired.initiators)
+        self._probe = link and DataProbe(
+            self._config.array, content["heads"], self._head, hosts, link
+        )
 
     def run(self) -> None:
         """Serve until standard input ends."""
@@ -91,6 +97,8 @@ class Agent:
             if repeat is not None and now >= repeat:
                 self._announcer.repeat(now, self._watch.owners())
             self._tickler.repeat(now)
+            if now >= due and self._probe:
+                self._probe.tick(on_time=now < due + self._interval_s)
             if spoke or now >= due:
                 self._beat()
                 due = now + self._interval_s
@@ -160,7 +168,7 @@ class Agent:
             "addresses": sorted(self._has()),
             "epoch": self._applied[0],
             "applied": self._applied[1],
-            "live": self._watch.links()[self._head],
+            "live": self._watch.links()[self._head] and bool(self._probe and self._probe.live),
             "connections": self._connections,
         }
         try:

@@ -61,7 +61,7 @@ class Prober:
         if name in self._sockets:
             self._sockets.pop(name).close()
         if link:
-            self._sockets[name] = _raw(link.name, ETH_PROBE)
+            self._sockets[name] = raw_socket(link.name, ETH_PROBE)
 
     def tick(self, live: Mapping[str, bool], hosts: Sequence[str]) -> dict[str, Verdict]:
         """Take in what was heard since the last tick, judge, and send the next round.
@@ -87,18 +87,18 @@ class Prober:
                             number,
                             judge.round,
                         )
-                        _send(self._sockets[name], frame)
+                        send(self._sockets[name], frame)
         return verdicts
 
     def _listen(self, name: str) -> None:
-        for frame in _frames(self._sockets[name]):
+        for frame in frames(self._sockets[name]):
             number = probed(frame, self._run)
             if number is not None and number < len(self._ports) and self._ports[number] != name:
                 self._judge.heard(name, self._ports[number])
         for (port, _), listening in self._listening.items():
             if port == name:
                 # Unicast only: it is the answer to something that got out of this port.
-                mine = [f for f in _frames(listening) if f[:6] == self._links[name].mac]
+                mine = [f for f in frames(listening) if f[:6] == self._links[name].mac]
                 if any(answer(frame) for frame in mine):
                     self._judge.answered(name)
 
@@ -109,11 +109,12 @@ class Prober:
             kind = ETH_IPV6 if ":" in host else ETH_ARP
             if (name, kind) not in self._listening:
                 # From now on, as closing a packet socket waits for other processors.
-                self._listening[name, kind] = _raw(self._links[name].name, kind)
-            _send(self._sockets[name], question(host, self._links[name].mac))
+                self._listening[name, kind] = raw_socket(self._links[name].name, kind)
+            send(self._sockets[name], question(host, self._links[name].mac))
 
 
-def _raw(interface: str, kind: int) -> socket.socket:
+def raw_socket(interface: str, kind: int) -> socket.socket:
+    """A packet socket that hears frames of one ethertype at `interface`, and sends any."""
     raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     raw.setblocking(False)
     if kind == ETH_IPV6:
@@ -127,7 +128,8 @@ def _raw(interface: str, kind: int) -> socket.socket:
     return raw
 
 
-def _frames(raw: socket.socket) -> list[bytes]:
+def frames(raw: socket.socket) -> list[bytes]:
+    """What has come in at a packet socket."""
     found: list[bytes] = []
     while True:
         try:
@@ -136,8 +138,9 @@ def _frames(raw: socket.socket) -> list[bytes]:
             return found
 
 
-def _send(raw: socket.socket, frame: bytes) -> None:
+def send(raw: socket.socket, frame: bytes) -> None:
+    """Send a frame, or not, where the link is down or its queue full."""
     try:
         raw.send(frame)
     except OSError:
-        return  # the link is down, or its queue full: a round that is not heard
+        return  # a round that is not heard

@@ -13,6 +13,7 @@ from lab.checks import (
     served_at,
 )
 from lab.checks.address import owners_at
+from lab.faults import cable_pulled
 from lab.head_faults import head_powered_off
 from lab.head_faults import head_unheard as unheard
 from lab.running import Lab
@@ -37,13 +38,16 @@ def _moved(lab: Lab) -> None:
 
 
 def _survives(lab: Lab) -> list[Check]:
+    return [*_taken_over(lab), fenced_before_moved()]
+
+
+def _taken_over(lab: Lab) -> list[Check]:
     virtual, data = lab.array.virtual, lab.array.address_of("a1a")
     return [
         moved_to(virtual, "a1b"),
         moved_to(data, "a1b"),
         new_login("h1", virtual),
         served_at("h1", data, "after"),
-        fenced_before_moved(),
         *undisturbed("h1", RELOGIN_BUDGET_MS),
     ]
 
@@ -73,6 +77,20 @@ def head_unheard(lab: Lab) -> Iterable[Check]:
     h1.keeps_writing()
     h1.stop_and_verify()
     return _survives(lab)
+
+
+@scenario(topology="two_heads", policy=_POLICY, targets=("lio",))
+def head_port_lost(lab: Lab) -> Iterable[Check]:
+    """The data port of a head dies: it gives its addresses up, the other one takes them."""
+    h1 = lab.host("h1")
+    h1.login()
+    h1.start_writing()
+    h1.keeps_writing()
+    lab.begin(cable_pulled(lab, "a1a"))
+    _moved(lab)
+    h1.keeps_writing()
+    h1.stop_and_verify()
+    return _taken_over(lab)
 
 
 @scenario(

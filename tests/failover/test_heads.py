@@ -30,6 +30,14 @@ def test_head_that_is_not_heard_is_cut_off(run_scenario):
     assert result["verdict"] == "pass", why(result)
 
 
+def test_head_whose_port_dies_gives_its_addresses_up(run_scenario):
+    result = run_scenario("head-port-lost")
+    assert result["verdict"] == "pass", why(result)
+    timeline = Timeline.read(Path(result["folder"]) / "timeline.jsonl")
+    assert "head-dark" in {e["what"] for e in timeline.events("controller")}
+    assert not timeline.events("power")  # it was asked, not cut off
+
+
 def test_without_fencing_two_heads_have_the_addresses(run_scenario):
     result = run_scenario("control-no-fencing")
     assert result["verdict"] == "fail"

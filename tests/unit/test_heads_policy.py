@@ -31,6 +31,7 @@ class Kernel:
     boot: int = 1
     on: bool = True
     heard: bool = True
+    cable: bool = True
     live: bool = True
     hung: bool = False
     has: set[str] = field(default_factory=set)
@@ -63,19 +64,20 @@ class World:
     def tick(self, *, orders_arrive: bool = True, cuts: bool = True) -> None:
         self.now += TICK
         for name, head in self.heads.items():
-            if head.on and head.heard and not head.hung:
+            if head.on and head.heard and head.cable and not head.hung:
                 self.beats[name] = Beat(
                     self.now, str(head.boot), frozenset(head.has), head.applied, head.live
                 )
                 if self.off.get(name, str(head.boot)) != str(head.boot):
                     del self.off[name]
+        dark = {name for name, head in self.heads.items() if not (head.on and head.cable)}
         self.memory, actions = plan(
-            self.desired, Observed(self.now, dict(self.beats), dict(self.off)), self.memory
+            self.desired, Observed(self.now, dict(self.beats), dict(self.off), dark), self.memory
         )
         self.told += actions
         self.to_cut += [a.head for a in actions if isinstance(a, Fence)]
         for name, order in self.memory.orders.items():
-            if self.heads[name].heard:
+            if self.heads[name].heard and self.heads[name].cable:
                 self.heads[name].coming.append(order)
         if cuts:
             for name in self.to_cut:
@@ -90,12 +92,16 @@ class World:
 
     def cut(self, name: str) -> None:
         old = self.heads[name]
-        self.heads[name] = Kernel(boot=old.boot, on=False, heard=old.heard, live=old.live)
+        self.heads[name] = Kernel(
+            boot=old.boot, on=False, heard=old.heard, cable=old.cable, live=old.live
+        )
 
     def boot(self, name: str) -> None:
         if not self.heads[name].on:
             old = self.heads[name]
-            self.heads[name] = Kernel(boot=old.boot + 1, heard=old.heard, live=old.live)
+            self.heads[name] = Kernel(
+                boot=old.boot + 1, heard=old.heard, cable=old.cable, live=old.live
+            )
 
     def owners(self, address: str) -> list[str]:
         return [name for name, head in self.heads.items() if address in head.has]
@@ -134,6 +140,27 @@ def test_silent_head_is_cut_before_its_addresses_move():
     assert world.heads["b"].has == {"y"}  # and it keeps what it has
     world.ticks(3)
     assert world.heads["b"].has == ALL
+
+
+def test_a_dark_management_link_counts_at_once():
+    world = World()
+    world.ticks(5)
+    world.heads["a"].cable = False
+    world.tick(cuts=False)
+    assert world.told == [Fence("a", "lost")]
+    assert world.owners("v") == ["a"]
+    world.ticks(2)
+    assert world.heads["b"].has == ALL
+
+
+def test_all_management_links_dark_and_no_head_is_cut():
+    world = World()
+    world.ticks(5)
+    for head in world.heads.values():
+        head.cable = False
+    world.ticks(50)
+    assert world.told == [NoHeadLeft()]
+    assert world.heads["a"].has == {"v", "x"}
 
 
 def test_nothing_goes_home_by_itself():
@@ -210,7 +237,10 @@ EVENTS = st.sampled_from(
     [
         f"{what} {head}"
         for head in "ab"
-        for what in ("cut", "boot", "unheard", "heard", "dark", "live", "hang", "wake")
+        for what in (
+            *("cut", "boot", "unheard", "heard", "pulled", "plugged"),
+            *("dark", "live", "hang", "wake"),
+        )
     ]
     + ["restart", "no-orders", "no-cuts", "wait"]
 )
@@ -223,6 +253,7 @@ def disturb(world: World, event: str) -> None:
     elif name:
         head = world.heads[name]
         head.heard = {"unheard": False, "heard": True}.get(what, head.heard)
+        head.cable = {"pulled": False, "plugged": True}.get(what, head.cable)
         head.live = {"dark": False, "live": True}.get(what, head.live)
         head.hung = {"hang": True, "wake": False}.get(what, head.hung)
     elif what == "restart":
@@ -241,7 +272,7 @@ def test_never_two_owners_and_it_converges(story):
         for _ in range(ticks):
             world.tick(orders_arrive=event != "no-orders", cuts=event != "no-cuts")
     for name, head in world.heads.items():
-        head.heard = head.live = True
+        head.heard = head.live = head.cable = True
         head.hung = False
         world.boot(name)
     world.ticks(400)
