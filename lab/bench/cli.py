@@ -76,6 +76,8 @@ def bench_failover(
     except BaseException:
         runs.discard_unused(run_folder)
         raise
+    chosen = "".join(f" --method {name}" for name in method or ())
+    found["command"] = f"lab bench failover --fault {fault} --trials {trials}{chosen}"
     table = publish.write(folder, found)
     if as_json:
         print(json.dumps(found, indent=1))

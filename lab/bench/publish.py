@@ -13,7 +13,7 @@ from lab.bench.methods import METHODS
 from lab.bench.power import PARTS
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _RIGHT, _TOP = 860, 420, 60, 50, 190, 20
-_COLOURS = ("#2563c9", "#b35900", "#0f7d6c", "#c2255c", "#6741d9", "#495057")
+_COLOURS = ("#2563c9", "#b35900", "#0f7d6c", "#c2255c", "#6741d9", "#495057", "#0b7285")
 
 
 def write(folder: Path, found: dict[str, Any]) -> str:
@@ -22,8 +22,7 @@ def write(folder: Path, found: dict[str, Any]) -> str:
     (folder / "result.json").write_text(json.dumps(found, indent=1) + "\n")
     table = "\n\n".join(filter(None, [markdown(found), parts(found)]))
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    command = f"lab bench failover --fault {found['fault']} --trials {found['trials']}"
-    text = f"{table}\n\nMeasured with `{command}`; {versions}.\n"
+    text = f"{table}\n\nMeasured with `{found['command']}`; {versions}.\n"
     (folder / "table.md").write_text(text)
     samples = {name: one["samples"] for name, one in found["methods"].items()}
     (folder / "cdf.svg").write_text(cdf(samples))

@@ -122,6 +122,16 @@ def route_line(place: Place, interface: str) -> str:
     return f"route replace {place.subnet} dev {interface} table {place.table} rto_min {RTO_MIN}"
 
 
+def flush_line(interface: str) -> str:
+    """Give up what waits at an interface for a neighbour that will not answer there.
+
+    With its carrier a port loses its neighbours; what is sent before the address has moved waits
+    for a new answer of one, three seconds. So long TCP does not send it again, for it thinks it
+    still in the queue (skb_still_in_host_queue, net/ipv4/tcp_output.c).
+    """
+    return f"neigh flush dev {interface}"
+
+
 def action_lines(
     config: Config, actions: Sequence[Action], prefix: Callable[[str, str], int | None]
 ) -> tuple[list[str], dict[str, frozenset[str]]]:

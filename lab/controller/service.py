@@ -20,6 +20,7 @@ from lab.controller.addresses import (
     Hands,
     action_lines,
     add_rules6,
+    flush_line,
     route_line,
     rule_lines,
 )
@@ -65,6 +66,7 @@ class Service:
         self.sessions: dict[tuple[str, str], int] = {}
         self.routes_wanted: set[str] = set(names)
         self.rules_wanted = True
+        self.dead: set[str] = set()
         self.dirty = True
         self.noticed: float | None = None
         self.expected: dict[str, frozenset[str]] = {}
@@ -134,6 +136,8 @@ class Service:
         self.routes_wanted |= changes.up
         for name in changes.links:
             self.verdicts.pop(name, None)
+            if not self.watch.links()[name]:
+                self.dead.add(name)
             # Whoever could not reach it may have given up on its addresses.
             for address, owners in self.watch.owners().items():
                 if name in owners and self.watch.links()[name]:
@@ -290,8 +294,10 @@ class Service:
                     self.memory = replace(self.memory, choices=choices)
 
     def _upkeep(self) -> None:
-        """When all addresses are in place: rules and routes that may be missing."""
-        lines: list[str] = []
+        """When all addresses are in place: what waits at dead ports is given up, and rules and
+        routes that may be missing are added."""
+        lines = [flush_line(self.config.interfaces[name]) for name in sorted(self.dead)]
+        self.dead = set()
         if self.rules_wanted:
             self.rules_wanted = False
             lines += rule_lines(self.config, 4)
