@@ -13,7 +13,7 @@ from lab.checks import (
     served_at,
 )
 from lab.checks.address import owners_at
-from lab.faults import cable_pulled
+from lab.faults import cable_pulled, controller_killed
 from lab.head_faults import head_powered_off
 from lab.head_faults import head_unheard as unheard
 from lab.running import Lab
@@ -22,7 +22,7 @@ from lab.scenarios.promises import undisturbed
 from lab.waiting import wait_for
 
 RELOGIN_BUDGET_MS = 8_000.0
-"""Detection, a power cut and a move: 0.3 s; Time2Wait 2 s; and one more try after 3 s."""
+"""Detection, a power cut and a move: 1.1 s; Time2Wait 2 s; and one more try after 3 s."""
 _POLICY = Policy(redirect="fixed", fixed={"h1": "a1a"})
 
 
@@ -59,6 +59,20 @@ def head_power_cut(lab: Lab) -> Iterable[Check]:
     h1.login()
     h1.start_writing()
     h1.keeps_writing()
+    lab.begin(head_powered_off(lab, "a1a"))
+    h1.keeps_writing()
+    h1.stop_and_verify()
+    return _survives(lab)
+
+
+@scenario(topology="two_heads", policy=_POLICY, targets=("lio",))
+def head_and_controller_lost(lab: Lab) -> Iterable[Check]:
+    """The controller is killed as a head loses its power: the next one finds it dark, and moves."""
+    h1 = lab.host("h1")
+    h1.login()
+    h1.start_writing()
+    h1.keeps_writing()
+    lab.begin(controller_killed(lab))
     lab.begin(head_powered_off(lab, "a1a"))
     h1.keeps_writing()
     h1.stop_and_verify()

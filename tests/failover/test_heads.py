@@ -38,6 +38,14 @@ def test_head_whose_port_dies_gives_its_addresses_up(run_scenario):
     assert not timeline.events("power")  # it was asked, not cut off
 
 
+def test_a_new_controller_takes_a_dark_head_for_lost(run_scenario):
+    result = run_scenario("head-and-controller-lost")
+    assert result["verdict"] == "pass", why(result)
+    told = [e["what"] for e in Timeline.read(Path(result["folder"]) / "timeline.jsonl")
+            .events("controller")]  # fmt: skip
+    assert told.count("started") == 2
+
+
 def test_without_fencing_two_heads_have_the_addresses(run_scenario):
     result = run_scenario("control-no-fencing")
     assert result["verdict"] == "fail"
