@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SILENT:
 
 # mininet drives the network, tgt serves, wireshark's tools record, mmdebstrap makes guests' images.
-PACKAGES := mininet bridge-utils net-tools iproute2 tgt mmdebstrap e2fsprogs uidmap \
+PACKAGES := mininet bridge-utils net-tools procps iproute2 tgt mmdebstrap e2fsprogs uidmap \
             debian-archive-keyring gpgv tshark wireshark-common python3 python3-venv
 # libiscsi is the second initiator; the others are what failovers are measured beside.
 FOR_TESTS := qemu-utils qemu-block-extra libiscsi-bin iputils-arping keepalived

@@ -12,7 +12,8 @@ from lab import release, sandbox
 from lab.errors import Missing
 
 PROGRAMS = {
-    "mnexec": "mininet", "brctl": "bridge-utils", "ifconfig": "net-tools", "ip": "iproute2",
+    "mnexec": "mininet", "brctl": "bridge-utils", "ifconfig": "net-tools", "sysctl": "procps",
+    "ip": "iproute2",
     "tgtd": "tgt", "tgtadm": "tgt", "tshark": "tshark", "mergecap": "wireshark-common",
 }  # fmt: skip
 """Programs that labs start, and the Debian package of each."""

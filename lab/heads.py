@@ -82,8 +82,8 @@ class HeadArray(Array):
         address = self._heads.controller_address
         # One subnet for all the cables.
         lines = [f"link set {up} up" for up in ("lo", "admin")]
-        for head in self._heads.heads.values():
-            lines += [f"link set {head.link} master admin", f"link set {head.link} up"]
+        for spec in self._heads.heads.values():
+            lines += [f"link set {spec.link} master admin", f"link set {spec.link} up"]
         lines += [f"addr add {address} dev admin"]
         self.manager.run(["ip", "-batch", "-"], stdin="\n".join(lines))
         for lun in (lun for target in self.targets for lun in target.luns):
