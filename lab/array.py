@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,15 @@ from lab.commands import Runner
 from lab.controller import addresses as placing
 from lab.controller import config as controller_config
 from lab.errors import BadInput, LabError
+from lab.initiator import OpenIscsi
+from lab.keeper import Keeper
 from lab.observe import GuestAddressWatcher
-from lab.policy import PROBE
 from lab.policy import Policy as Policy
 from lab.requests import PortRelay
 from lab.site import Site
 from lab.supervisor import Supervisor
 from lab.timeline import Event, Timeline
-from lab.topology import ArraySpec, ArrayTopo
+from lab.topology import ArraySpec, ArrayTopo, HostSpec
 from targets import engines
 from targets.base import Lun, OwnKernel, TargetSpec
 from targets.uniform_port import UniformPort
@@ -52,27 +54,44 @@ class Array:
         self.front: VirtualPort | UniformPort
         # A host that is asked to move needs an answer of its own at its next login.
         uniform = policy.front == "tgtd" and not policy.serve and not policy.relay
+        # So does each family: a host of the other one cannot go where the answer says.
+        uniform &= len({address.version for address in self.spec.virtual}) == 1
         if kind.front and uniform:
             self.front = kind.front(site, logs, policy.parameters)
         else:
             self.front = VirtualPort(site, logs, on_event=self._front_said)
-        self.target = TargetSpec(self.spec.iqn, self._luns())
+        access = policy.access
+        self._discovery = access.array.discovery
+        if self._discovery:
+            self.front.protect_discovery(self._discovery)
+        self.targets = [
+            TargetSpec(
+                target.iqn,
+                self._luns(number),
+                access.array.of_target,
+                tuple(OpenIscsi.initiator_name(host) for host in access.allowed),
+            )
+            for number, target in enumerate(self.spec.targets)
+        ]
         self._controller: Supervisor | None = None
+        self._keeper: Keeper | None = None
         self._relay: PortRelay | None = None
         self._watcher: object = None
         self._undo = ExitStack()
 
-    def _luns(self) -> tuple[Lun, ...]:
-        # The identity belongs to the disk: same array and number, same identity, whoever serves it.
+    def _luns(self, at: int) -> tuple[Lun, ...]:
+        """The disks of target number `at`."""
+        # The identity belongs to the disk: same target and number, same identity, wherever served.
+        target = self.spec.targets[at]
         return tuple(
             Lun(
                 lun.number,
-                self._disks / f"lun{lun.number}.img",
+                self._disks / f"{target.name}-lun{lun.number}.img",
                 lun.size_mib << 20,
-                scsi_id=f"6{sum(self.spec.name.encode()):07x}{lun.number:08x}",
-                serial=f"{self.spec.name}lun{lun.number}",
+                scsi_id=f"6{sum(self.spec.name.encode()):07x}{at:02x}{lun.number:06x}",
+                serial=f"{target.name}lun{lun.number}",
             )
-            for lun in self.spec.luns
+            for lun in target.luns
         )
 
     @property
@@ -80,9 +99,19 @@ class Array:
         """The virtual address, without prefix; the first, if there is one of each family."""
         return str(self.spec.virtual[0].ip)
 
-    def address_of(self, port: str) -> str:
-        """The data address at home on `port`."""
-        return str(next(p for p in self.spec.ports if p.name == port).addresses[0].ip)
+    def virtual_for(self, host: HostSpec) -> str:
+        """The virtual address in a subnet of `host`; the first, if it has several."""
+        nets = {address.network for address in host.addresses}
+        return next(str(a.ip) for a in self.spec.virtual if a.network in nets)
+
+    def address_of(self, port: str, family: int | None = None) -> str:
+        """The data address at home on `port`: the first, or the first of `family` (4 or 6), which
+        BadInput says that it lacks."""
+        spec = next(p for p in self.spec.ports if p.name == port)
+        found = [str(a.ip) for a in spec.addresses if family in (None, a.version)]
+        if not found:
+            raise BadInput(f"{spec.place}: port {port} needs an IPv{family} address as well")
+        return found[0]
 
     def data_addresses(self) -> set[str]:
         """The addresses of all data ports."""
@@ -145,7 +174,7 @@ class Array:
             },
             "serve": [str(a.ip) for name in self.policy.serve for a in hosts[name].addresses],
             "hold_s": self.policy.hold_s,
-            "probe": PROBE if self.policy.probe else None,
+            "probe": asdict(self.policy.probe) if self.policy.probe else None,
             "steering": str(self.front.steering) if self.front.steering else None,
         }
 
@@ -156,9 +185,12 @@ class Array:
         self._place()
         self._undo.callback(self.engine.stop)
         self.engine.start()
-        self.engine.create(self.target)
-        for name, value in self.policy.parameters.items():
-            self.engine.set_parameter(self.target.iqn, name, value)
+        if self._discovery:
+            self.engine.protect_discovery(self._discovery)
+        for target in self.targets:
+            self.engine.create(target)
+            for name, value in self.policy.parameters.items():
+                self.engine.set_parameter(target.iqn, name, value)
         if not self.policy.relay:
             for address in sorted(self.data_addresses()):
                 self.engine.expose(address)
@@ -194,7 +226,10 @@ class Array:
         self.front.steer(None, first)
         self._undo.callback(self.front.stop)
         virtual = [str(address.ip) for address in self.spec.virtual]
-        self.front.start(virtual, [self.target], self.engine.local_portal)
+        self.front.start(virtual, self.targets, self.engine.local_portal)
+        self._keeper = Keeper(self.front, self._front_said)
+        self._undo.callback(self._keeper.let_go)
+        self._keeper.start()
         if self.policy.controller:
             self._controller = Supervisor(
                 self.site, self._config(), self._timeline, self._logs, self._follow
@@ -238,9 +273,13 @@ class Array:
         """Give the controller an order, for example command="move-vip", port="p2"."""
         self._supervisor().tell(**command)
 
-    def kill_controller(self) -> None:
-        """SIGKILL the controller; its supervisor starts it again."""
-        self._supervisor().kill()
+    def kill_controller(self, *, next_dies_at: int = 0) -> None:
+        """SIGKILL the controller; its supervisor starts it again.
+
+        `next_dies_at`: the new one dies in the midst of its work, when it has given ip that many
+        lines since its start; the one after that does not.
+        """
+        self._supervisor().kill(next_dies_at=next_dies_at)
 
     def _supervisor(self) -> Supervisor:
         if self._controller is None:
@@ -267,6 +306,8 @@ class Array:
     def _off(self, engine: OwnKernel) -> None:
         if self._controller:
             self._controller.let_go()
+        if self._keeper:
+            self._keeper.let_go()
         engine.power_cut()
         if isinstance(self.front, VirtualPort):
             self.front.kill()

@@ -14,12 +14,14 @@ import typer
 from rich.console import Console
 
 from lab import doctor as machine
+from lab import live
 from lab import release as images
 from lab import run as runs
 from lab import scenario as scenarios
 from lab.bench.cli import bench_app
 from lab.errors import BadInput, LabError
-from lab.options import Json, Out, Release
+from lab.initiator import NAMES
+from lab.options import Initiator, Json, Out, Release
 from lab.progress import Progress
 from lab.show import print_results, scenarios_table
 
@@ -51,7 +53,13 @@ def list_scenarios(as_json: Json = False) -> None:
     """List the scenarios of the catalogue."""
     known = [s for s in scenarios.catalogue().values() if s.listed]
     if as_json:
-        rows = [{"name": s.name, "title": s.title, "topology": s.topology} for s in known]
+        rows = [
+            {
+                "name": s.name, "title": s.title, "topology": s.topology,
+                "targets": s.targets, "initiators": s.initiators, "not_for": s.not_for,
+            }
+            for s in known
+        ]  # fmt: skip
         print(json.dumps(rows, indent=1))
     else:
         _out.print(scenarios_table(known))
@@ -65,10 +73,27 @@ def run(
     target: Target = None,
     out: Out = None,
     seed: Seed = 1,
+    initiator: Initiator = NAMES[0],
     as_json: Json = False,
 ) -> None:
     """Run scenarios; exit 0 pass, 1 fail, 2 bad input, 3 something missing, 4 unknown."""
-    raise typer.Exit(_run(names, release, topology, target, out, seed, as_json))
+    raise typer.Exit(_run(names, release, topology, target, out, seed, initiator, as_json))
+
+
+@app.command()
+def up(
+    release: Release = images.DEFAULT_RELEASE,
+    topology: Topology = None,
+    target: Target = None,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Keep a lab up, to be acted on from another terminal until `lab down`."""
+    names = ["by-hand"]
+    raise typer.Exit(_run(names, release, topology, target, out, 1, NAMES[0], as_json))
+
+
+live.add_to(app)
 
 
 @app.command()
@@ -76,10 +101,11 @@ def demo(
     release: Release = images.DEFAULT_RELEASE,
     target: Target = None,
     out: Out = None,
+    initiator: Initiator = NAMES[0],
     as_json: Json = False,
 ) -> None:
     """Show redirection, takeover of a dead port, and reassignment of the virtual port."""
-    raise typer.Exit(_run([*_DEMO], release, None, target, out, 1, as_json))
+    raise typer.Exit(_run([*_DEMO], release, None, target, out, 1, initiator, as_json))
 
 
 def _run(
@@ -89,6 +115,7 @@ def _run(
     target: str | None,
     out: Path | None,
     seed: int,
+    initiator: str,
     as_json: bool,
 ) -> int:
     chosen = [scenarios.find(name) for name in names]
@@ -103,7 +130,7 @@ def _run(
                 plans.append(
                     runs.plan(
                         one, out=folder, topology_name=topology, target=target,
-                        release_name=release, seed=seed, say=progress.say,
+                        release_name=release, seed=seed, initiator=initiator, say=progress.say,
                     )
                 )  # fmt: skip
         for plan in plans:

@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 from pyroute2 import IPRoute
 
+from lab.errors import BadInput
 from lab.running import Lab
+from targets.base import KillableDaemon
+
+# What a bridge port must be told (net/bridge: br_handle_frame_finish, br_flood). Without entries of
+# the port's in its table, a locked port takes no frame in, and one that is not flooded gives none
+# out; a port that suppresses neighbour messages gives out none that nobody has asked for.
+_SWITCH = {
+    "from": ("learning off locked on fdb_flush", "learning on locked off"),
+    "to": (
+        "learning off flood off mcast_flood off bcast_flood off fdb_flush",
+        "learning on flood on mcast_flood on bcast_flood on",
+    ),
+    "announcements": ("neigh_suppress on", "neigh_suppress off"),
+}
+LOSSY = "loss 1% delay 1ms 1ms reorder 5% duplicate 1%"
+"""In the words of tc-netem(8): a bad cable, and a switch that queues."""
 
 
 @contextmanager
@@ -48,9 +66,110 @@ def port_silenced(lab: Lab, name: str) -> Iterator[None]:
 
 
 @contextmanager
+def port_deaf_or_mute(lab: Lab, name: str, way: Literal["from", "to"]) -> Iterator[None]:
+    """The switch drops what comes `from` port or host `name`, or what goes `to` it; its carrier
+    stays up."""
+    with _switch_told(lab, name, f"silent-{way}", way):
+        yield
+
+
+@contextmanager
+def announcements_lost(lab: Lab, host: str) -> Iterator[None]:
+    """The switch keeps gratuitous ARP and unsolicited neighbour advertisements from `host`."""
+    with _switch_told(lab, host, "announcements-lost", "announcements"):
+        yield
+
+
+@contextmanager
+def _switch_told(lab: Lab, name: str, fault: str, what: str) -> Iterator[None]:
+    begin, end = _SWITCH[what]
+    argv = ["ip", "link", "set", "dev", lab.switch_end(name), "type", "bridge_slave"]
+    lab.timeline.add(name, "fault", name=fault, phase="begin")
+    lab.switch.run([*argv, *begin.split()])
+    try:
+        yield
+    finally:
+        lab.switch.run([*argv, *end.split()])
+        lab.timeline.add(name, "fault", name=fault, phase="end")
+
+
+@contextmanager
+def cable_lossy(lab: Lab, host: str, netem: str = LOSSY) -> Iterator[None]:
+    """Spoil what `host` sends, by netem in its own kernel; what came of it is on the timeline."""
+    one = lab.host(host)
+    runner, device = one.runner, one.spec.interface.removeprefix(f"{host}-")
+    lab.timeline.add(host, "fault", name="lossy", phase="begin", netem=netem)
+    qdisc = ["tc", "qdisc", "add", "dev", device, "root", "netem", *netem.split()]
+    runner.run(["sh", "-c", 'modprobe sch_netem && exec "$@"', "sh", *qdisc])
+    try:
+        yield
+    finally:
+        shown = runner.run(["tc", "-s", "-j", "qdisc", "show", "dev", device]).output
+        (counted,) = (one for one in json.loads(shown) if one["kind"] == "netem")
+        runner.run(["tc", "qdisc", "del", "dev", device, "root"])
+        lab.timeline.add(host, "netem", packets=counted["packets"], dropped=counted["drops"])
+        lab.timeline.add(host, "fault", name="lossy", phase="end")
+
+
+@contextmanager
+def controller_killed(lab: Lab, *, next_dies_at: int = 0) -> Iterator[None]:
+    """SIGKILL the controller; what starts it again is its supervisor, not the end of this.
+
+    `next_dies_at`: see Array.kill_controller.
+    """
+    name = lab.array.spec.name
+    lab.timeline.add(name, "fault", name="controller-killed", phase="begin")
+    lab.array.kill_controller(next_dies_at=next_dies_at)
+    try:
+        yield
+    finally:
+        lab.timeline.add(name, "fault", name="controller-killed", phase="end")
+
+
+@contextmanager
+def front_killed(lab: Lab) -> Iterator[None]:
+    """SIGKILL what answers at the virtual port; the array starts it again by itself."""
+    name = lab.array.spec.name
+    lab.timeline.add(name, "fault", name="front-killed", phase="begin")
+    lab.array.front.kill()
+    try:
+        yield
+    finally:
+        lab.timeline.add(name, "fault", name="front-killed", phase="end")
+
+
+@contextmanager
+def target_killed(lab: Lab) -> Iterator[None]:
+    """SIGKILL the target; when the fault ends it serves again. BadInput if it is no process."""
+    name, engine = lab.array.spec.name, lab.array.engine
+    if not isinstance(engine, KillableDaemon):
+        raise BadInput(f"{name}: {engine.name} lives in its kernel and cannot be killed alone")
+    lab.timeline.add(name, "fault", name="target-killed", phase="begin")
+    engine.kill()
+    try:
+        yield
+    finally:
+        engine.restart()
+        lab.timeline.add(name, "fault", name="target-killed", phase="end")
+
+
+@contextmanager
+def host_powered_off(lab: Lab, name: str) -> Iterator[None]:
+    """Cut the power of a host; when the fault ends it has booted again, with no session."""
+    host = lab.host(name)
+    lab.timeline.add(name, "fault", name="power-cut", phase="begin")
+    host.power_cut()
+    try:
+        yield
+    finally:
+        host.power_on()
+        lab.timeline.add(name, "fault", name="power-cut", phase="end")
+
+
+@contextmanager
 def initiator_frozen(lab: Lab, host: str) -> Iterator[None]:
     """Stop the initiator's process on `host`; its sessions go on in the kernel."""
-    initiator = lab.host(host).initiator
+    initiator = lab.host(host).open_iscsi
     lab.timeline.add(host, "fault", name="initiator-frozen", phase="begin")
     initiator.freeze()
     try:
@@ -92,7 +211,7 @@ def second_owner(lab: Lab, address: str, port: str) -> Iterator[None]:
 @contextmanager
 def block_overwritten(lab: Lab, block: int) -> Iterator[None]:
     """Overwrite block `block` (4 KiB) of the first disk behind everybody's back; not undone."""
-    disk = lab.array.target.luns[0].path
+    disk = lab.array.targets[0].luns[0].path
     lab.timeline.add(lab.array.spec.name, "fault", name="block-overwritten", phase="begin")
     with disk.open("r+b") as file:
         file.seek(block * 4096)

@@ -6,20 +6,34 @@ import ipaddress
 import re
 import struct
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
+from lab.access import Secrets
 from lab.commands import Process, Runner
-from lab.errors import CommandFailed, LabError, WaitTimeout
+from lab.errors import BadInput, CommandFailed, LabError, WaitTimeout
 from lab.timeline import Timeline
 from lab.waiting import wait_for
-from targets.base import join_portal, split_portal
+from targets.base import ChapAccount, join_portal, split_portal
 
 _NOT_REACHED = {4, 5, 8, 11, 19, 24}
 """What iscsiadm ends with when the array did not let the host in, rather than something here being
 broken: transport, login, their time-outs, refused, authentication (open-iscsi, iscsi_err.h)."""
+NAMES = ("open-iscsi", "libiscsi")
+"""The initiators there are, the usual one first."""
 _ISCSID_SOCKET = "@ISCSIADM_ABSTRACT_NAMESPACE"  # usr/mgmt_ipc.h of open-iscsi
+
+
+@dataclass(frozen=True, order=True)
+class Disk:
+    """A disk of a session: its LUN, its device in the host ("sda"), its size, its serial number."""
+
+    lun: int
+    device: str
+    size_bytes: int
+    serial: str
 
 
 @dataclass(frozen=True)
@@ -29,7 +43,7 @@ class Session:
     Portals are "address:port": `persistent` is the one the host logged in at and returns to,
     `current` the one it was redirected to; "" where the kernel has none. `connection` is the TCP
     connection, "local peer". `device` is the disk of the lowest LUN ("sda"), with its serial number
-    and size.
+    and size; `disks` has all of them, by LUN.
     """
 
     sid: int
@@ -41,6 +55,7 @@ class Session:
     serial: str
     size_bytes: int
     connection: str
+    disks: tuple[Disk, ...] = ()
 
     @property
     def address(self) -> str:
@@ -53,9 +68,14 @@ class Initiator(Protocol):
 
     name: str
     version: str
+    relogin_ms: float
+    """Within which its disk goes on after it has lost its port and has to log in anew."""
 
     def start(self) -> None:
         """Make it ready for discover() and login()."""
+
+    def learn(self, known: Secrets) -> None:
+        """Prove itself with what is `known`, and want proofs, from the next discovery on."""
 
     def discover(self, portal: str) -> list[str]:
         """The portals that SendTargets names at `portal`, also put on the timeline."""
@@ -66,12 +86,27 @@ class Initiator(Protocol):
     def sessions(self) -> list[Session]:
         """The sessions there are now."""
 
+    def snapshot(self, moment: str) -> list[Session]:
+        """The sessions now, each also put on the timeline with `moment`."""
+
     def logout(self, target: str) -> None:
         """Log out of `target`."""
+
+    def writer(self, session: Session) -> list[str]:
+        """The command that writes to the disk of `session`, without what lab.load.Writer adds."""
+
+
+def check_name(name: str) -> None:
+    """Raise BadInput, with what there is, unless there is an initiator of this name."""
+    if name not in NAMES:
+        raise BadInput(f"no initiator {name!r}; there are {', '.join(NAMES)}")
 
 
 class OpenIscsi:
     """open-iscsi: iscsid and iscsiadm in a guest, sessions read from its kernel's sysfs."""
+
+    relogin_ms = 20_000.0
+    """NOP-Out interval and timeout 5 s each, Time2Wait 2 s, one retry after 3 s."""
 
     def __init__(self, runner: Runner, timeline: Timeline, logs: Path) -> None:
         self._runner, self._timeline, self._logs = runner, timeline, logs
@@ -103,8 +138,22 @@ class OpenIscsi:
 
     def configure(self, name: str, value: str) -> None:
         """Set `name` of /etc/iscsi/iscsid.conf, for targets that are discovered from now on."""
-        line = f"{name} = {value}\n"
-        self._runner.run(["sh", "-c", "cat >> /etc/iscsi/iscsid.conf"], stdin=line)
+        self._configure({name: value})
+
+    def _configure(self, settings: Mapping[str, str]) -> None:
+        # On standard input, as secrets come this way too: argument lists are shown where they fail.
+        lines = "".join(f"{name} = {value}\n" for name, value in settings.items())
+        self._runner.run(["sh", "-c", "cat >> /etc/iscsi/iscsid.conf"], stdin=lines)
+
+    def learn(self, known: Secrets) -> None:
+        """See Initiator.
+
+        iscsiadm copies these settings to its records, in the memory of the host.
+        """
+        settings = _chap("discovery.sendtargets.auth", known.discovery, None)
+        settings |= _chap("node.session.auth", known.login, known.mutual)
+        if settings:
+            self._configure(settings)
 
     def freeze(self) -> None:
         """Stop iscsid: sessions go on in the kernel, but nobody answers what targets ask for."""
@@ -154,12 +203,26 @@ class OpenIscsi:
         """See Initiator."""
         return parse_sessions(self._runner.run(["sh", "/run/lab/sessions"]).output)
 
+    def writer(self, session: Session) -> list[str]:
+        """See Initiator; a program of the guest."""
+        return ["python3", "/run/lab/writer.py", f"/dev/{session.device}"]
+
     def snapshot(self, moment: str) -> list[Session]:
-        """The sessions now, each also put on the timeline with `moment`."""
+        """See Initiator."""
         found = self.sessions()
         for session in found:
             self._timeline.add(self.name, "session", moment=moment, **asdict(session))
         return found
+
+
+def _chap(prefix: str, ours: ChapAccount | None, theirs: ChapAccount | None) -> dict[str, str]:
+    """The settings of open-iscsi for an account of the host, and one of the target."""
+    if ours is None:
+        return {}
+    found = {"authmethod": "CHAP", "username": ours.user, "password": ours.secret}
+    if theirs:
+        found |= {"username_in": theirs.user, "password_in": theirs.secret}
+    return {f"{prefix}.{name}": value for name, value in found.items()}
 
 
 def parse_sessions(text: str) -> list[Session]:
@@ -174,8 +237,8 @@ def parse_sessions(text: str) -> list[Session]:
 
 
 def _parse(text: str) -> list[Session]:
-    disks: dict[str, list[tuple[int, str, int, str]]] = {}
-    connections: dict[str, str] = {}
+    disks: dict[str, list[Disk]] = {}
+    connections: dict[tuple[str, str], str] = {}
     rows: list[list[str]] = []
     for line in text.splitlines():
         kind, _, rest = line.partition("|")
@@ -183,22 +246,25 @@ def _parse(text: str) -> list[Session]:
             rows.append(rest.split("|"))
         elif kind == "disk":
             number, lun, device, sectors, serial = rest.split("|")
-            disks.setdefault(number, []).append((int(lun), device, int(sectors) * 512, serial))
+            disks.setdefault(number, []).append(Disk(int(lun), device, int(sectors) * 512, serial))
         elif kind == "tcp":
             match = re.match(
                 r"\s*\d+: ([0-9A-F]+):([0-9A-F]{4}) ([0-9A-F]+):([0-9A-F]{4}) 01 ", rest
             )
             if match:
                 local, peer = _portal(match[1], match[2]), _portal(match[3], match[4])
-                connections[peer] = f"{local} {peer}"
+                # Two sessions may have one peer: the kernel tells them apart by their own port.
+                for own in ("0", str(int(match[2], 16))):
+                    connections[own, peer] = f"{local} {peer}"
     found = []
-    for number, target, state, address, port, kept, kept_port in rows:
+    for number, target, state, address, port, kept, kept_port, own in rows:
         current, persistent = _known_portal(address, port), _known_portal(kept, kept_port)
-        _, device, size, serial = min(disks.get(number, [(0, "", 0, "")]))
+        mine = tuple(sorted(disks.get(number, [])))
+        first = mine[0] if mine else Disk(0, "", 0, "")
         found.append(
             Session(
-                int(number), target, state, current, persistent,
-                device, serial, size, connections.get(current, ""),
+                int(number), target, state, current, persistent, first.device, first.serial,
+                first.size_bytes, connections.get((own or "0", current), ""), mine,
             )
         )  # fmt: skip
     return sorted(found, key=lambda session: session.sid)

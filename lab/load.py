@@ -16,8 +16,10 @@ class Writer:
     """Direct writes of 4 KiB, one after the other, of numbered and checksummed blocks.
 
     Started with start(), ended with stop(); verify() reads every acknowledged block back. The
-    first `blocks` blocks of the disk `device` ("sda") are overwritten, in an order that `seed`
-    fixes. `durable`: a write is acknowledged only when it outlasts a power cut of the disk.
+    `blocks` blocks of the disk from number `first` on are overwritten, in an order that `seed`
+    fixes. `program` is the command that does it, up to the disk (Initiator.writer). `durable`: a
+    write is acknowledged only when it outlasts a power cut of the disk. On the timeline it is at
+    `name`, the host's if it has none of its own.
     """
 
     def __init__(
@@ -26,24 +28,28 @@ class Writer:
         timeline: Timeline,
         logs: Path,
         *,
-        device: str,
+        program: list[str],
         blocks: int,
         seed: int,
         durable: bool = False,
+        first: int = 0,
+        name: str = "",
     ) -> None:
-        self._runner, self._timeline, self._log = (
-            runner,
-            timeline,
-            logs / f"{runner.host}-writer.log",
-        )
-        self._argv = ["python3", "/run/lab/writer.py", f"/dev/{device}", str(blocks), str(seed)]
-        self._argv += ["dsync"] if durable else []
+        self.name = name or runner.host
+        self._runner, self._timeline = runner, timeline
+        self._log = logs / f"{self.name}-writer.log"
+        self._program, self._arguments = program, [str(blocks), str(seed)]
+        self._arguments += [f"first={first}"] if first else []
+        self._arguments += ["dsync"] if durable else []
+        self._known: dict[int, int] = {}
+        self._newest = 0
         self._reached: set[str] = set()
         self.acknowledged = 0
 
     def start(self, seconds: float = 15.0) -> None:
         """Start writing; returns once the first write is acknowledged."""
-        self._process = self._runner.start(self._argv, log=self._log, on_line=self._take)
+        argv = [*self._program, *self._arguments]
+        self._process = self._runner.start(argv, log=self._log, on_line=self._take)
         self._await("the first write", lambda: self.acknowledged > 0, seconds)
 
     def stop(self, seconds: float = 60.0) -> None:
@@ -58,10 +64,25 @@ class Writer:
         self._process.send("verify")
         self._await("the read-back", lambda: "verified" in self._reached, seconds)
 
+    def resume(self, runner: Runner, program: list[str]) -> None:
+        """Make ready to verify() what was acknowledged before the host lost its power.
+
+        `runner` and `program` are those of the host that has booted again.
+        """
+        self._runner = runner
+        argv = [*program, *self._arguments, "known"]
+        self._process = runner.start(argv, log=self._log, on_line=self._take)
+        told = {"acked": self._known, "newest": self._newest}
+        self._process.send(json.dumps(told))
+
     def close(self) -> None:
         """End the program."""
         self._process.close_input()
         self._process.wait(10.0)
+
+    def kill(self) -> None:
+        """End the program at once, whatever it waits for."""
+        self._process.kill()
 
     def acknowledge(self, more: int, seconds: float = 30.0) -> None:
         """Wait until `more` further writes are acknowledged."""
@@ -70,7 +91,7 @@ class Writer:
 
     def acknowledged_blocks(self) -> list[int]:
         """The blocks that were written, lowest first."""
-        writes = self._timeline.events("io", self._runner.host)
+        writes = self._timeline.events("io", self.name)
         return sorted({e["block"] for e in writes if e["op"] == "write" and e["status"] == "ok"})
 
     def _await(self, what: str, reached: Any, seconds: float) -> None:
@@ -79,13 +100,11 @@ class Writer:
                 return ""
             if self._process.poll() is not None:
                 tail = self._log.read_text(errors="replace")[-600:] if self._log.exists() else ""
-                raise LabError(
-                    f"{self._runner.host}: the writer ended before {what}: {tail.strip()}"
-                )
+                raise LabError(f"{self.name}: the writer ended before {what}: {tail.strip()}")
             return f"{self.acknowledged} writes acknowledged"
 
         wait_for(
-            f"{what} in {self._runner.host}",
+            f"{what} in {self.name}",
             look,
             until=lambda s: not s,
             seconds=seconds,
@@ -97,18 +116,22 @@ class Writer:
             message = json.loads(line)
         except json.JSONDecodeError:
             return  # the rest of a line that a power cut tore
-        host = self._runner.host
         if "io" in message:
             events = [
-                {"t": end, "where": host, "kind": "io", "op": op, "seq": sequence, "block": block,
-                 "start": start, "status": status}
+                {"t": end, "where": self.name, "kind": "io", "op": op, "seq": sequence,
+                 "block": block, "start": start, "status": status}
                 for op, sequence, block, start, end, status in message["io"]
             ]  # fmt: skip
             self._timeline.extend(events)
-            self.acknowledged += sum(e["op"] == "write" and e["status"] == "ok" for e in events)
+            writes = [e for e in events if e["op"] == "write"]
+            good = [e for e in writes if e["status"] == "ok"]
+            self._known |= {e["block"]: e["seq"] for e in good}
+            self._newest = max([self._newest, *(e["seq"] for e in writes)])
+            self.acknowledged += len(good)
         elif "load" in message:
-            self._timeline.add(host, "load", t=message["t"], phase=message["load"], name="writer")
-            self._reached.add(message["load"])
+            phase = message["load"]
+            self._timeline.add(self.name, "load", t=message["t"], phase=phase, name="writer")
+            self._reached.add(phase)
         elif "verified" in message:
-            self._timeline.add(host, "verified", **message["verified"])
+            self._timeline.add(self.name, "verified", **message["verified"])
             self._reached.add("verified")

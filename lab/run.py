@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from lab import checks, release, sandbox, topology
+from lab import initiator as initiators
+from lab.access import seek_secrets
 from lab.checks.address import owners_at
 from lab.checks.portals import ip_of
 from lab.errors import BadInput, LabError, Missing, WaitTimeout
+from lab.libiscsi import require_libiscsi
 from lab.progress import Progress
 from lab.report import write_report
 from lab.running import Folder, Lab, Setup
@@ -42,6 +45,7 @@ class Plan:
     seed: int
     command: str
     target: str = engines.DEFAULT
+    initiator: str = initiators.NAMES[0]
 
     @property
     def shown(self) -> Path:
@@ -103,13 +107,16 @@ def plan(
     release_name: str,
     seed: int,
     say: Callable[[str], None],
+    initiator: str = initiators.NAMES[0],
 ) -> Plan:
     """Check everything that can be checked before a lab is built, and get the release image."""
     name = topology_name or scenario.topology
     topo = topology.load(name)
     engine = target or scenario.targets[0]
-    check_fits(scenario, topo, name, engine)
-    disks = sum(lun.size_mib for lun in topo.storage.luns) << 20
+    check_fits(scenario, topo, name, engine, initiator)
+    if initiator == "libiscsi":
+        require_libiscsi()
+    disks = sum(lun.size_mib for one in topo.storage.targets for lun in one.luns) << 20
     new = not out.exists()
     folder = make_folder(out, disks + _SPARE_BYTES)
     try:
@@ -119,8 +126,8 @@ def plan(
         raise
     asked = scenario.asked_as or scenario.name
     command = f"lab run {asked} --topology {name} --target {engine} --release {release_name}"
-    command += f" --seed {seed}"
-    return Plan(scenario, topo, name, image, folder, seed, command, engine)
+    command += f" --seed {seed} --initiator {initiator}"
+    return Plan(scenario, topo, name, image, folder, seed, command, engine, initiator)
 
 
 def run(plan: Plan) -> dict[str, Any]:
@@ -161,7 +168,7 @@ def _run_and_judge(plan: Plan) -> None:
     timeline = Timeline(plan.folder.path / "timeline.jsonl")
     setup = Setup(
         plan.topo, plan.image, scenario.policy, plan.target, plan.seed,
-        full_capture=scenario.full_capture,
+        full_capture=scenario.full_capture, initiator=plan.initiator,
     )  # fmt: skip
     must: list[checks.Check] = []
     trouble: list[checks.Finding] = []
@@ -180,18 +187,18 @@ def _run_and_judge(plan: Plan) -> None:
         if timeline.failure:
             raise timeline.failure
         progress.say("judging")
-        findings = [*trouble, *checks.judge(timeline, must)]
+        judged = _judged(trouble, timeline, must)
         result = {
             "scenario": scenario.name,
             "title": scenario.title,
             "description": scenario.description,
-            "verdict": str(checks.overall(findings)),
+            "verdict": judged["verdict"],
             "topology": plan.topology_name,
             "target": plan.target,
-            "initiator": "open-iscsi",
+            "initiator": plan.initiator,
             "release": plan.image.release,
             "versions": versions,
-            "checks": [finding.as_json() for finding in findings],
+            "checks": judged["checks"],
             "measures": checks.measures(timeline),
             "served": served(timeline),
             "started": datetime.fromtimestamp(began, UTC).isoformat(timespec="milliseconds"),
@@ -201,8 +208,22 @@ def _run_and_judge(plan: Plan) -> None:
             "command": plan.command,
         }
         write_result(plan.folder.path, result)
-        timeline.close()
         write_report(plan.folder.path)
+        if scenario.policy.access.secrets:
+            # Result and report are searched as well, so what is found comes into the next ones.
+            seek_secrets(plan.folder.path, scenario.policy.access.secrets, timeline)
+            write_result(plan.folder.path, result | _judged(trouble, timeline, must))
+            write_report(plan.folder.path)
+        timeline.close()
+
+
+def _judged(
+    trouble: list[checks.Finding], timeline: Timeline, must: list[checks.Check]
+) -> dict[str, Any]:
+    """What result.json says of the findings."""
+    findings = [*trouble, *checks.judge(timeline, must)]
+    shown = [finding.as_json() for finding in findings]
+    return {"verdict": str(checks.overall(findings)), "checks": shown}
 
 
 def _act(

@@ -14,9 +14,11 @@ from typing import Any
 
 from mininet.log import setLogLevel
 from mininet.net import Mininet
+from mininet.node import Host
 from mininet.nodelib import LinuxBridge
 
-from lab import heads, sandbox
+from lab import heads, initiator, sandbox
+from lab.access import Access
 from lab.array import Array, Policy
 from lab.commands import LocalRunner
 from lab.errors import LabError
@@ -24,6 +26,7 @@ from lab.guest import GuestSpace, KernelHost, guest_program, mac_of
 from lab.head import NICE, HeadSite
 from lab.head_topology import HeadsTopo
 from lab.host import LabHost
+from lab.libiscsi import Libiscsi
 from lab.observe import Capture, decode
 from lab.release import Image
 from lab.remote import Keys
@@ -67,7 +70,8 @@ class Folder:
 
 @dataclass
 class Setup:
-    """What a lab is made of: topology, image of the release, policy and engine of the array."""
+    """What a lab is made of: topology, image of the release, policy and engine of the array, and
+    its hosts' initiator."""
 
     topo: ArrayTopo
     image: Image
@@ -75,6 +79,7 @@ class Setup:
     target: str = engines.DEFAULT
     seed: int = 1
     full_capture: bool = False
+    initiator: str = initiator.NAMES[0]
 
 
 class Lab(AbstractContextManager["Lab"]):
@@ -121,7 +126,13 @@ class Lab(AbstractContextManager["Lab"]):
         nodes = self._network()
         self.say("booting the hosts")
         for spec in self.setup.topo.initiators.values():
-            self._boot(spec, nodes[spec.name], space, keys)
+            node = nodes[spec.name]
+            if isinstance(node, KernelHost):
+                self._boot(spec, node, space, keys)
+            else:
+                self._address(spec, node)
+            self.hosts[spec.name] = LabHost(self, spec, node)
+            self._undo.callback(self.hosts[spec.name].close)
         self._observe(nodes)
         self.array = self._make_array(nodes, space, keys)
         self._undo.callback(self.array.stop)
@@ -136,9 +147,11 @@ class Lab(AbstractContextManager["Lab"]):
         # Its first use would raise limits of the whole machine (mininet.util.fixLimits).
         Mininet.inited = True
         topo = self.setup.topo
-        kernels = [*topo.initiators]
+        kernels = [*topo.initiators] if self.setup.initiator == initiator.NAMES[0] else []
         if isinstance(topo, HeadsTopo):
             kernels += topo.heads
+            name = topo.storage.name
+            topo.setNodeInfo(name, {**topo.nodeInfo(name), "cls": heads.Manager})
         elif engines.find(self.setup.target).own_kernel:
             kernels.append(topo.storage.name)
         for name in kernels:
@@ -153,14 +166,20 @@ class Lab(AbstractContextManager["Lab"]):
         return net
 
     def _boot(self, spec: HostSpec, kernel: KernelHost, space: GuestSpace, keys: Keys) -> None:
-        programs = {name: guest_program(name) for name in ("sessions", "writer.py")}
+        programs = {name: guest_program(name) for name in ("scsi", "sessions", "writer.py")}
         kernel.prepare(
             space, keys, self.timeline, self.folder.logs,
             addresses={spec.interface: [str(a) for a in spec.addresses]}, programs=programs,
         )  # fmt: skip
-        self._undo.callback(kernel.power_cut)
         kernel.power_on()
-        self.hosts[spec.name] = LabHost(self, spec, kernel)
+
+    def _address(self, spec: HostSpec, node: Host) -> None:
+        """Give a host without a kernel of its own its addresses."""
+        lines = [f"link set {name} up" for name in ("lo", spec.interface)]
+        for address in spec.addresses:
+            nodad = " nodad" if address.version == 6 else ""
+            lines.append(f"addr add {address} dev {spec.interface}{nodad}")
+        LocalRunner(spec.name, node.pid).run(["ip", "-batch", "-"], stdin="\n".join(lines))
 
     def _make_array(self, net: Mininet, space: GuestSpace, keys: Keys) -> Array:
         topo, node = self.setup.topo, net[self.setup.topo.storage.name]
@@ -170,8 +189,9 @@ class Lab(AbstractContextManager["Lab"]):
             for name, spec in topo.heads.items():
                 self._power_on(net[name], heads.addresses_of(spec), space, keys, NICE)
                 sites[name] = HeadSite(
-                    net[name], self.folder.disks, self.folder.logs / f"{name}-clock.log"
-                )
+                    net[name], self.folder.disks, self.timeline,
+                    self.folder.logs / f"{name}-clock.log",
+                )  # fmt: skip
             return heads.make(
                 topo, self.setup.policy, self.setup.target, sites, node.pid, self.folder.work,
                 self.timeline, **places,
@@ -210,15 +230,14 @@ class Lab(AbstractContextManager["Lab"]):
             "lab", "config", virtual=[str(a.ip) for a in topo.storage.virtual],
             ports={p.name: [str(a.ip) for a in p.addresses] for p in topo.storage.ports},
             macs=macs, hosts=[*topo.initiators], mode=self.setup.policy.mode,
-            redirect=self.setup.policy.redirect,
+            redirect=self.setup.policy.redirect, initiator=self.setup.initiator,
+            scsi_on_wire=self._scsi_on_wire,
+            kernels=[node.name for node in net.hosts if isinstance(node, KernelHost)],
         )  # fmt: skip
         self._switch_ends = {
             **{p.name: _switch_end(at[p.name], p.interface) for p in topo.storage.ports},
             **{h.name: _switch_end(net[h.name], h.interface) for h in topo.initiators.values()},
         }
-        if isinstance(topo, HeadsTopo):
-            for name, head in topo.heads.items():
-                self._switch_ends[head.management] = _switch_end(net[name], head.management)
         captured = {name: self._switch_ends[name] for name in topo.initiators}
         self._undo.callback(self._decode)
         self._capture = Capture(
@@ -231,7 +250,12 @@ class Lab(AbstractContextManager["Lab"]):
             str(a.ip): h.name for h in self.setup.topo.initiators.values() for a in h.addresses
         }
         self.say("decoding the captures")
-        self.timeline.extend(decode(self._capture.files, hosts))
+        self.timeline.extend(decode(self._capture.files, hosts, served=self._scsi_on_wire))
+
+    @property
+    def _scsi_on_wire(self) -> bool:
+        """Whether the captures tell who was served: where somebody must not be."""
+        return self.setup.full_capture and self.setup.policy.access != Access()
 
     def host(self, name: str) -> LabHost:
         """The host `name`; LabError if the topology has none."""
@@ -279,13 +303,13 @@ class Lab(AbstractContextManager["Lab"]):
 
     def versions(self) -> dict[str, str]:
         """Versions of everything under test."""
-        packages = self.setup.image.versions
         first = next(iter(self.hosts.values()))
-        return {
-            "kernel": first.kernel.runner.run(["uname", "-r"]).output.strip(),
-            "open-iscsi": packages.get("open-iscsi", "unknown"),
-            **self.array.versions(),
-        }
+        if isinstance(first.initiator, Libiscsi):
+            software = first.initiator.versions()
+        else:
+            software = {"open-iscsi": self.setup.image.versions.get("open-iscsi", "unknown")}
+        kernel = first.runner.run(["uname", "-r"]).output.strip()
+        return {"kernel": kernel, **software, **self.array.versions()}
 
 
 def _switch_end(node: Any, interface: str) -> str:

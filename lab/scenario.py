@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import lab.scenarios
+from lab import initiator as initiators
 from lab.array import Policy
 from lab.checks import Check
 from lab.errors import BadInput
@@ -38,8 +39,14 @@ class Scenario:
     full_capture: bool = False
     listed: bool = True
     targets: tuple[str, ...] = tuple(ENGINES)
+    not_for: Mapping[str, str] = field(default_factory=dict)
     asked_as: str = ""
     """What the command line calls it: its name, or the FILE.py:name that it was found in."""
+
+    @property
+    def initiators(self) -> tuple[str, ...]:
+        """Those that it can be run with."""
+        return tuple(name for name in initiators.NAMES if name not in self.not_for)
 
     @property
     def title(self) -> str:
@@ -60,6 +67,7 @@ def scenario(
     full_capture: bool = False,
     listed: bool = True,
     targets: Sequence[str] = tuple(ENGINES),
+    not_for: Mapping[str, str] | None = None,
 ) -> Callable[[Act], Act]:
     """Put a function into the catalogue, under its name with hyphens.
 
@@ -67,6 +75,7 @@ def scenario(
     otherwise, `policy` what its array is told, `full_capture` records all frames instead of control
     traffic only. One that is not `listed` runs by name but is no promise of the catalogue: a
     negative control. `targets` are the engines that it can be run with, the usual one first.
+    `not_for` names the initiators that it cannot be run with, and why.
     """
 
     def register(act: Act) -> Act:
@@ -76,8 +85,9 @@ def scenario(
             raise BadInput(f"{places}: two scenarios are called {name}; rename one")
         needed = (hosts,) if isinstance(hosts, str) else tuple(hosts)
         _catalogue[name] = Scenario(
-            name, act, needed, topology, policy or Policy(), full_capture, listed, tuple(targets)
-        )
+            name, act, needed, topology, policy or Policy(), full_capture, listed, tuple(targets),
+            dict(not_for or {}),
+        )  # fmt: skip
         return act
 
     return register
@@ -88,16 +98,27 @@ def _place(act: Act) -> str:
     return f"{code.co_filename}:{code.co_firstlineno}"
 
 
-def check_fits(one: Scenario, topo: ArrayTopo, place: str, target: str | None = None) -> None:
+def check_fits(
+    one: Scenario,
+    topo: ArrayTopo,
+    place: str,
+    target: str | None = None,
+    initiator: str = initiators.NAMES[0],
+) -> None:
     """Raise BadInput if the topology at `place` lacks a host or port that the scenario needs, or
-    the engine `target` is unknown, or cannot do what it needs."""
+    the engine `target` or the `initiator` is unknown, or cannot do what it needs."""
+    initiators.check_name(initiator)
+    if initiator in one.not_for:
+        why = one.not_for[initiator]
+        raise BadInput(f"scenario {one.name} cannot be run with --initiator {initiator}: {why}")
     if target:
         engines.find(target)
     if target and target not in one.targets:
         raise BadInput(f"scenario {one.name} needs --target {' or '.join(one.targets)}")
     hosts, ports = [*topo.initiators], [port.name for port in topo.storage.ports]
+    named = (*one.policy.fixed, *one.policy.serve, *one.policy.access.names)
     for wanted, there, what in (
-        ((*one.hosts, *one.policy.fixed, *one.policy.serve), hosts, "host"),
+        ((*one.hosts, *named), hosts, "host"),
         (one.policy.fixed.values(), ports, "port"),
     ):
         lacking = [name for name in wanted if name not in there]

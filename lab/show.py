@@ -9,7 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lab import initiator as initiators
 from lab.scenario import Scenario
+from targets import engines
 
 _COLOURS = {"pass": "green", "fail": "red", "unknown": "yellow"}
 
@@ -19,9 +21,16 @@ def scenarios_table(scenarios: Iterable[Scenario]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("scenario", style="bold", no_wrap=True)
     table.add_column("what happens")
+    table.add_column("only with")
     for one in scenarios:
-        table.add_row(Text(one.name), Text(one.title))
+        table.add_row(Text(one.name), Text(one.title), Text(_only_with(one)))
     return table
+
+
+def _only_with(one: Scenario) -> str:
+    """The engines and initiators that it can be run with, where there are others."""
+    kinds = ((one.targets, engines.ENGINES), (one.initiators, initiators.NAMES))
+    return ", ".join(" or ".join(able) for able, there in kinds if len(able) < len(there))
 
 
 def print_results(console: Console, results: Sequence[dict[str, Any]]) -> None:

@@ -58,14 +58,20 @@ class Site:
         self.runner.run(["sh", "-c", _PUT_AWAY, "put", *(str(self.folder / n) for n in names)])
 
     def start_module(
-        self, module: str, *arguments: str, log: Path, on_line: OnLine, isolated: bool = True
+        self,
+        module: str,
+        *arguments: str,
+        log: Path,
+        on_line: OnLine,
+        isolated: bool = True,
+        env: Mapping[str, str] | None = None,
     ) -> Process:
         """Start a Python module of this project; `isolated`: it needs the standard library only."""
         # Neither what lies about in the working directory (-P) nor, isolated, site-packages (-S).
         options = ["-P", "-S"] if isolated else ["-P"]
         argv = [self.python, *options, "-m", module, *arguments]
         return self.runner.start(
-            argv, log=log, on_line=on_line, env={"PYTHONPATH": str(self.packages)}
+            argv, log=log, on_line=on_line, env={"PYTHONPATH": str(self.packages), **(env or {})}
         )
 
 
@@ -84,6 +90,7 @@ class GuestSite(Site):
 
     def __init__(self, kernel: KernelHost, disks: Path) -> None:
         self._kernel, self._disks = kernel, disks
+        self.memory = disks / f"{kernel.name}-memory.img"  # of its own, and outlasts power cuts
         self.folder = Path("/run/array")
 
     @classmethod

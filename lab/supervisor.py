@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.commands import Process
+from lab.controller.addresses import DIE_AT
 from lab.errors import LabError
 from lab.site import Site
 from lab.timeline import Event, Timeline
@@ -41,6 +42,8 @@ class Supervisor:
         self._told: list[Event] = []
         self._stopping = threading.Event()
         self._restarts = 0
+        self._next_dies_at = 0
+        self._starting = threading.Lock()
 
     def start(self) -> None:
         """Returns when the array is as it is configured; WaitTimeout if it does not get there."""
@@ -55,9 +58,12 @@ class Supervisor:
 
     def _start(self) -> None:
         # It reads back from the kernel what its predecessor has done.
-        self._process = self._site.start_module(
-            self._module, str(self._path), log=self._log, on_line=self._hear
-        )
+        env = {DIE_AT: str(self._next_dies_at)} if self._next_dies_at else {}
+        self._next_dies_at = 0
+        with self._starting:
+            self._process = self._site.start_module(
+                self._module, str(self._path), log=self._log, on_line=self._hear, env=env
+            )
         threading.Thread(target=self._supervise, args=(self._process,), daemon=True).start()
 
     def _supervise(self, controller: Process) -> None:
@@ -79,6 +85,8 @@ class Supervisor:
             return  # half a line: it was killed while it wrote
         self._timeline.extend([event])
         self._told.append(event)
+        if event.get("what") == "settled":
+            self._restarts = 0  # it does its work: what died was not for ever dying
         self._on_event(event)
 
     def tell(self, **command: Any) -> None:
@@ -87,10 +95,16 @@ class Supervisor:
             raise LabError(f"the controller of {self._config['array']} does not run")
         self._process.send(json.dumps(command))
 
-    def kill(self) -> None:
-        """SIGKILL it; it is started again."""
-        if self._process:
-            self._process.kill()
+    def kill(self, *, next_dies_at: int = 0) -> None:
+        """SIGKILL it; it is started again.
+
+        `next_dies_at`: what is started then kills itself when it has given ip that many lines.
+        """
+        self._next_dies_at = next_dies_at
+        with self._starting:  # it may be heard before it is known here
+            process = self._process
+        if process:
+            process.kill()
 
     def let_go(self) -> None:
         """Do not start it again: the array loses its power."""

@@ -38,6 +38,15 @@ class Lun:
 
 
 @dataclass(frozen=True)
+class Target:
+    """A target of an array: its iSCSI name, its LUNs, and the name that its disks are known by."""
+
+    name: str
+    iqn: str
+    luns: tuple[Lun, ...]
+
+
+@dataclass(frozen=True)
 class PortSpec:
     """A port of an array: its switch and the data addresses that are at home on it."""
 
@@ -61,7 +70,10 @@ class HostSpec:
 
 @dataclass
 class ArraySpec:
-    """A storage system: ports in takeover order, virtual addresses, target name and LUNs."""
+    """A storage system: ports in takeover order, virtual addresses, and targets, one or more.
+
+    `iqn` and `luns` are those of its first target.
+    """
 
     name: str
     virtual: tuple[Interface, ...]
@@ -69,6 +81,12 @@ class ArraySpec:
     luns: tuple[Lun, ...]
     place: str
     ports: list[PortSpec] = field(default_factory=list)
+    further: list[Target] = field(default_factory=list)
+
+    @property
+    def targets(self) -> list[Target]:
+        """All targets, in the order that they were named in."""
+        return [Target(self.name, self.iqn, self.luns), *self.further]
 
     @property
     def home(self) -> PortSpec:
@@ -103,24 +121,28 @@ class ArrayTopo(Topo):
         luns: Sequence[Lun] = (Lun(),),
         iqn: str | None = None,
     ) -> str:
-        """Name the array and its virtual address (one, or one of each family)."""
+        """Name the array, its virtual address (one, or one of each family), and its target."""
         place = _place()
         if self.array:
             raise BadInput(f"{place}: a second array {name!r}; a topology has one")
         self._check_name(name, place)
-        iqn = iqn or f"iqn.2026-01.lab.failover:{name}"
-        if not _IQN.fullmatch(iqn):
-            raise BadInput(
-                f"{place}: {iqn!r} is not an iSCSI name such as iqn.2026-01.org.example:disk"
-            )
-        numbers = [lun.number for lun in luns]
-        if not numbers or len(set(numbers)) < len(numbers):
-            raise BadInput(f"{place}: LUN numbers must be there and differ, not {numbers}")
-        for lun in luns:
-            if not (1 <= lun.number <= 255 and 1 <= lun.size_mib <= 1 << 20):
-                raise BadInput(f"{place}: {lun}: number 1 to 255, size 1 MiB to 1 TiB")
-        self.array = ArraySpec(name, _addresses(virtual, place), iqn, tuple(luns), place)
+        first = _target(name, iqn, luns, place)
+        self.array = ArraySpec(name, _addresses(virtual, place), first.iqn, first.luns, place)
         return str(self.addHost(name, ip=None))
+
+    def add_target(
+        self, name: str, *, luns: Sequence[Lun] = (Lun(),), iqn: str | None = None
+    ) -> str:
+        """Give the array a further target, at the same ports."""
+        place = _place()
+        if not self.array:
+            raise BadInput(f"{place}: target {name!r} before its array; call add_array first")
+        self._check_name(name, place)
+        target = _target(name, iqn, luns, place)
+        if target.iqn in [one.iqn for one in self.array.targets]:
+            raise BadInput(f"{place}: there is a target {target.iqn} already; give it another iqn")
+        self.array.further.append(target)
+        return name
 
     def add_port(self, name: str, addresses: str | Sequence[str], switch: str) -> str:
         """Give the array a port on `switch`. The order of the calls is the order of takeover."""
@@ -153,9 +175,14 @@ class ArrayTopo(Topo):
             raise BadInput(
                 f"{place}: {name!r} is no name: small letters and digits, a letter first"
             )
-        ports = {port.name for port in self.array.ports} if self.array else set()
-        if name in ports or name in self.nodes():
-            raise BadInput(f"{place}: the name {name!r} is taken; each node and port needs its own")
+        taken = {*self.nodes()}
+        if self.array:
+            taken |= {port.name for port in self.array.ports}
+            taken |= {target.name for target in self.array.further}
+        if name in taken:
+            raise BadInput(
+                f"{place}: the name {name!r} is taken; each node, port and target needs its own"
+            )
 
     def _check_switch(self, switch: str, place: str, what: str) -> None:
         if switch not in self.switches():
@@ -216,6 +243,21 @@ class ArrayTopo(Topo):
                     f"{host.place}: host {host.name} shares no subnet with the virtual port; "
                     f"give it an address in {self.array.virtual[0].network}"
                 )
+
+
+def _target(name: str, iqn: str | None, luns: Sequence[Lun], place: str) -> Target:
+    iqn = iqn or f"iqn.2026-01.lab.failover:{name}"
+    if not _IQN.fullmatch(iqn):
+        raise BadInput(
+            f"{place}: {iqn!r} is not an iSCSI name such as iqn.2026-01.org.example:disk"
+        )
+    numbers = [lun.number for lun in luns]
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise BadInput(f"{place}: LUN numbers must be there and differ, not {numbers}")
+    for lun in luns:
+        if not (1 <= lun.number <= 255 and 1 <= lun.size_mib <= 1 << 20):
+            raise BadInput(f"{place}: {lun}: number 1 to 255, size 1 MiB to 1 TiB")
+    return Target(name, iqn, tuple(luns))
 
 
 def _addresses(given: str | Sequence[str], place: str) -> tuple[Interface, ...]:

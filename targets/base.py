@@ -106,6 +106,9 @@ class TargetEngine(Protocol):
     def set_parameter(self, iqn: str, name: str, value: str) -> None:
         """Set what the target offers at login, for example DefaultTime2Wait (RFC 7143 sec. 13)."""
 
+    def protect_discovery(self, account: ChapAccount) -> None:
+        """Ask for a secret at discovery too, at the engine's own portals, whatever the targets."""
+
     def version(self) -> str:
         """The engine's version, as it states it."""
 

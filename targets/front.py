@@ -5,6 +5,10 @@ asked, redirects logins, and hands the connections of hosts that are to be serve
 port to the engine, byte for byte. Numbers and names are those of RFC 7143, sections 11 and 13.
 Standard library only.
 
+A host that its target does not name is refused here. At discovery the host must prove itself, if
+the configuration has an account for that; at a login the engine sees to it, once the host is where
+it is served.
+
 A tgtd cannot do this: its RedirectCallback, the only way to answer each host differently, has
 crashed it at the first login since 1.0.71, and a RedirectAddress is one for all hosts.
 """
@@ -21,11 +25,11 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from targets.chap import Unproven
+from targets.discovery import DiscoveryLogin
 from targets.pdu import (
     BHS,
-    FULL_FEATURE_STAGE,
     LOGIN_CONTINUE,
-    LOGIN_TRANSIT,
     NO_TAG,
     Op,
     Pdu,
@@ -38,7 +42,7 @@ from targets.pdu import (
 from targets.splice import pass_on
 
 SUCCESS, MOVED_TEMPORARILY, MOVED_PERMANENTLY = 0x0000, 0x0101, 0x0102
-INITIATOR_ERROR, AUTHENTICATION_FAILURE = 0x0200, 0x0201
+INITIATOR_ERROR, AUTHENTICATION_FAILURE, FORBIDDEN = 0x0200, 0x0201, 0x0202
 NOT_FOUND, MISSING_PARAMETER = 0x0203, 0x0207
 TARGET_ERROR, SERVICE_UNAVAILABLE = 0x0300, 0x0301
 FINAL = 0x80
@@ -47,15 +51,6 @@ LOGIN_SECONDS = 15.0
 LONGEST_TEXT = 1 << 16
 # From linux/in.h and linux/in6.h; the socket module has no names for them.
 IP_FREEBIND, IPV6_FREEBIND = 15, 78
-
-# What a discovery session negotiates: settled here, or as the host likes it, or no question.
-SETTLED = {"AuthMethod": "None", "HeaderDigest": "None", "DataDigest": "None"}
-SETTLED |= {"ErrorRecoveryLevel": "0", "MaxConnections": "1", "IFMarker": "No", "OFMarker": "No"}
-AGREED = {"DefaultTime2Wait", "DefaultTime2Retain", "InitialR2T", "ImmediateData"}
-AGREED |= {"MaxBurstLength", "FirstBurstLength", "MaxOutstandingR2T"}
-AGREED |= {"DataPDUInOrder", "DataSequenceInOrder"}
-DECLARED = {"InitiatorName", "InitiatorAlias", "SessionType", "TargetName"}
-DECLARED |= {"MaxRecvDataSegmentLength"}
 
 
 class Refused(Exception):
@@ -124,6 +119,7 @@ class Front:
         address, _, port = config["engine"].rpartition(":")
         self.engine = (address.strip("[]"), int(port))
         self.targets = {t["iqn"]: frozenset(t["initiators"]) for t in config["targets"]}
+        self.account: dict[str, str] | None = config["discovery"]
         self._print = threading.Lock()
 
     def say(self, what: str, **details: str) -> None:
@@ -178,8 +174,16 @@ class Front:
             self._discovery(host, request, answers, name)
         elif target not in self.targets:
             host.sendall(answers.login(request, NOT_FOUND))
+        elif self.targets[target] and name not in self.targets[target]:
+            self._refuse(host, request, answers, FORBIDDEN, initiator=name, target=target)
         else:
             self._steer(host, request, raw, name, target)
+
+    def _refuse(
+        self, host: socket.socket, request: Pdu, answers: Answers, status: int, **who: str
+    ) -> None:
+        host.sendall(answers.login(request, status))
+        self.say("refused", host=plain(host.getpeername()[0]), **who, status=f"{status:#06x}")
 
     def _steer(self, host: socket.socket, request: Pdu, raw: bytes, name: str, target: str) -> None:
         address = plain(host.getpeername()[0])
@@ -228,26 +232,19 @@ class Front:
         self.say("served", **who, portal=portal)
 
     def _discovery(self, host: socket.socket, request: Pdu, answers: Answers, name: str) -> None:
-        while True:
-            keys = dict(decode_keys(request.data))
-            if "None" not in keys.get("AuthMethod", "None").split(","):
-                host.sendall(answers.login(request, AUTHENTICATION_FAILURE))
-                return
-            known = SETTLED.keys() | AGREED
-            reply = [(k, SETTLED.get(k, v)) for k, v in keys.items() if k in known]
-            unknown = keys.keys() - known - DECLARED
-            reply += [(k, "NotUnderstood") for k in sorted(unknown)]
-            # The stage that the host is in, and the next one if it is ready for that.
-            asked = request.bhs[1]
-            flags = asked & (0x8F if asked & LOGIN_TRANSIT else 0x0C)
-            done = bool(flags & LOGIN_TRANSIT) and flags & 0x03 == FULL_FEATURE_STAGE
-            data = encode_keys(reply)
-            host.sendall(answers.login(request, SUCCESS, data, flags, tsih=int(done)))
-            request, _ = read_pdu(host)
-            if done:
-                break
+        login = DiscoveryLogin(self.account)
+        while not login.done:
             if request.opcode != Op.LOGIN_REQUEST:
                 raise Refused(f"opcode {request.opcode:#x} before the end of the login")
+            try:
+                flags, data = login.answer(request)
+            except Unproven as reason:
+                print(f"front: discovery of {name!r}: {reason}", file=sys.stderr, flush=True)
+                status = AUTHENTICATION_FAILURE
+                self._refuse(host, request, answers, status, initiator=name, target="")
+                return
+            host.sendall(answers.login(request, SUCCESS, data, flags, tsih=int(login.done)))
+            request, _ = read_pdu(host)
         while self._full_feature(host, request, answers, name):
             request, _ = read_pdu(host)
 

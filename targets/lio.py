@@ -28,6 +28,7 @@ from targets.connections import portals_by_peer
 
 STORES = ("block", "file-write-back", "file-write-through", "file-lying")
 ANSWER_SECONDS = 30.0
+MEMORY_BYTES = 1 << 20
 
 
 class Lio:
@@ -35,7 +36,8 @@ class Lio:
 
     `store` is how it keeps disks: "block" passes all on to the disk, "file-write-back" has a cache
     that it loses with its power and flushes when it is told to, "file-write-through" has none;
-    "file-lying" has one and denies it, which is for negative controls.
+    "file-lying" has one and denies it, which is for negative controls. Reservations that hosts want
+    to outlast a loss of power (APTPL: SPC-4, 5.12.5) are on a small disk of the array's own.
     """
 
     name = "lio"
@@ -54,6 +56,7 @@ class Lio:
         self._parameters: dict[tuple[str, str], str] = {}
         self._discovery: ChapAccount | None = None
         self._version = ""
+        self._memory = ""
 
     def start(self) -> None:
         """See TargetEngine; LabError with the end of its log if LIO cannot be loaded."""
@@ -61,8 +64,12 @@ class Lio:
             raise LabError(f"{self._site.runner.host}: LIO runs already")
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self._answers = queue.SimpleQueue()
+        if not self._memory:
+            with self._site.memory.open("wb") as file:
+                file.truncate(MEMORY_BYTES)
+            self._memory = self._site.plug(self._site.memory)
         self._agent = self._site.start_module(
-            "targets.lio_agent", log=self.log, on_line=self._hear, isolated=False
+            "targets.lio_agent", self._memory, log=self.log, on_line=self._hear, isolated=False
         )
         try:
             self._version = str(self._answer()["version"])
@@ -243,8 +250,9 @@ class Lio:
             self._agent.close_input()
             self._agent.wait(10.0)
             self._agent = None
-            for device in self._devices.values():
+            for device in (*self._devices.values(), self._memory):
                 self._site.unplug(device)
+            self._memory = ""
         self._targets, self._portals, self._devices = [], [], {}
         self._parameters, self._discovery = {}, None
 

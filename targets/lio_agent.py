@@ -1,8 +1,10 @@
-"""The hands of targets/lio.py in the array's kernel: `python3 -m targets.lio_agent`.
+"""The hands of targets/lio.py in the array's kernel: `python3 -m targets.lio_agent DEVICE`.
 
 Takes one request a line on standard input, {"do": name of a function below, and its arguments}, and
 answers each with one line, {"ok": result} or {"error": why}. The first line that it prints says
-what kernel and library serve. Needs Debian's python3-rtslib-fb, and nothing else of this project.
+what kernel and library serve. On DEVICE LIO keeps the reservations that are to outlast a loss of
+power; an empty one is formatted. Needs Debian's python3-rtslib-fb, and nothing else of this
+project.
 """
 
 from __future__ import annotations
@@ -17,14 +19,26 @@ from typing import Any
 
 CONFIG = Path("/sys/kernel/config")
 DBROOT = Path("/etc/rtslib-fb-target")
+RESERVATIONS = DBROOT / "pr"
 
 _SESSION = re.compile(r"LIO Session ID: (?P<sid>\d+) ")
 _CONNECTION = re.compile(r"CID: (?P<cid>\d+) .*\n\s+Address (?P<address>\S+)")
 
 
-def load() -> None:
-    """Load LIO and tell it its folder, which counts only before anything else uses it."""
-    DBROOT.mkdir(parents=True, exist_ok=True)
+def load(device: str) -> None:
+    """Load LIO and tell it its folder, which counts only before anything else uses it.
+
+    It writes reservations to the folder `pr` there (drivers/target/target_core_pr.c,
+    __core_scsi3_write_aptpl_to_file), and refuses them all where there is none.
+    """
+    RESERVATIONS.mkdir(parents=True, exist_ok=True)
+    with Path(device).open("rb") as disk:
+        disk.seek(1080)
+        formatted = disk.read(2) == b"\x53\xef"  # s_magic, fs/ext4/ext4.h
+    if not formatted:
+        subprocess.run(["busybox", "mke2fs", device], check=True, stdout=subprocess.DEVNULL)
+    mount = ["busybox", "mount", "-t", "ext4", "-o", "sync", device, str(RESERVATIONS)]
+    subprocess.run(mount, check=True)
     subprocess.run(["modprobe", "target_core_mod"], check=True)
     if not (CONFIG / "target").exists():
         subprocess.run(["busybox", "mount", "-t", "configfs", "none", str(CONFIG)], check=True)
@@ -64,6 +78,9 @@ class Agent:
             }
             for name, value in attributes.items():
                 tpg.set_attribute(name, str(value))
+            if not credentials:
+                # It would choose CHAP where a host offers that, and then not go through with it.
+                tpg.set_parameter("AuthMethod", "None")
             _authenticate(tpg, credentials)
             numbers = {}
             for lun in luns:
@@ -170,7 +187,7 @@ class Agent:
         }  # fmt: skip
 
     def clear(self) -> None:
-        """Remove all targets and let go of their disks."""
+        """Remove all targets and let go of all disks."""
         for tpg in self._tpgs.values():
             disks = [lun.storage_object for lun in tpg.luns]
             tpg.parent_target.delete()
@@ -178,6 +195,7 @@ class Agent:
                 disk.delete()
         self._tpgs.clear()
         self._iscsi.discovery_enable_auth = False
+        subprocess.run(["busybox", "umount", str(RESERVATIONS)], check=True)
 
 
 def _authenticate(thing: Any, credentials: dict[str, str]) -> None:
@@ -187,7 +205,7 @@ def _authenticate(thing: Any, credentials: dict[str, str]) -> None:
 
 def main() -> None:
     """Serve requests until standard input ends."""
-    load()
+    load(sys.argv[1])
     agent = Agent()
     version = (CONFIG / "target/version").read_text().strip()
     print(json.dumps({"version": version, "kernel": os.uname().release}), flush=True)

@@ -244,6 +244,11 @@ class Tgt:
         tid = f"--tid={self._tid(iqn)}"
         self._call("target", "update", tid, f"--name={name}", f"--value={value}")
 
+    @property
+    def running(self) -> bool:
+        """Whether its process is there."""
+        return self._process is not None and self._process.poll() is None
+
     def kill(self) -> None:
         """See KillableDaemon."""
         if self._process:

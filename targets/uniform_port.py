@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from targets.base import RedirectsNatively, TargetEngine, TargetSpec
+from lab.errors import LabError
+from targets.base import (
+    ChapAccount,
+    KillableDaemon,
+    RedirectsNatively,
+    TargetEngine,
+    TargetSpec,
+)
 
 
-class _Engine(TargetEngine, RedirectsNatively, Protocol):
-    """An engine that can do both."""
+class _Engine(TargetEngine, RedirectsNatively, KillableDaemon, Protocol):
+    """An engine that can do all of this."""
+
+    @property
+    def running(self) -> bool:
+        """Whether its process is there."""
 
 
 class UniformPort:
     """A second engine, with the targets and disks of the first, at the virtual addresses only.
 
     Answers hosts as VirtualPort does where one answer is enough for all of them, and serves them
-    itself, with `parameters` at login. The controller does not reach it (`steering` is None): who
-    runs the array passes its choice on.
+    itself, with `parameters` at login. Secrets and access lists are those of the targets, and count
+    where it serves a host: it redirects before. The controller does not reach it (`steering` is
+    None): who runs the array passes its choice on.
     """
 
     steering = None
@@ -25,12 +38,21 @@ class UniformPort:
     def __init__(self, engine: _Engine, parameters: Mapping[str, str]) -> None:
         self.engine, self._parameters = engine, dict(parameters)
         self._targets: tuple[TargetSpec, ...] = ()
+        self._portals: tuple[str, ...] = ()
         self._answer: tuple[str | None, bool] = (None, False)
+        self._lock = threading.Lock()
+        self._discovery: ChapAccount | None = None
+
+    def protect_discovery(self, account: ChapAccount) -> None:
+        """Ask for `account` at discovery, from `start` on."""
+        self._discovery = account
 
     def start(self, portals: Sequence[str], targets: Sequence[TargetSpec], engine: str) -> None:
         """Answer at `portals`, which the array must have; `engine`, the other one, is not used."""
-        self._targets = tuple(targets)
+        self._targets, self._portals = tuple(targets), tuple(portals)
         self.engine.start()
+        if self._discovery:
+            self.engine.protect_discovery(self._discovery)
         for target in targets:
             self.engine.create(target)
             for name, value in self._parameters.items():
@@ -43,14 +65,39 @@ class UniformPort:
     def steer(self, initiator: str | None, portal: str | None, *, permanent: bool = False) -> None:
         """Send every host to `portal`, None: serve it here; `initiator` must be None."""
         assert initiator is None
-        if (portal, permanent) != self._answer:
+        with self._lock:
+            if (portal, permanent) == self._answer:
+                return
             self._answer = (portal, permanent)
-            for target in self._targets:
-                self._redirect(target)
+            try:
+                for target in self._targets:
+                    self._redirect(target)
+            except LabError:
+                if self.engine.running:
+                    raise
+                # It has died, and is told when it is started again.
 
     def _redirect(self, target: TargetSpec) -> None:
         portal, permanent = self._answer
         self.engine.redirect(target.iqn, portal, permanent=permanent)
+
+    @property
+    def running(self) -> bool:
+        """Whether its process is there."""
+        return self.engine.running
+
+    def kill(self) -> None:
+        """SIGKILL: nobody answers at the virtual addresses; redirected sessions go on."""
+        self.engine.kill()
+
+    def restart(self) -> None:
+        """Start it again after `kill`, with what it was started with and the latest answer.
+
+        LabError if the array has not all virtual addresses at this moment.
+        """
+        with self._lock:
+            self.engine.stop()
+            self.start(self._portals, self._targets, "")
 
     def stop(self) -> None:
         """End it and remove everything of it but its log; may be called twice."""

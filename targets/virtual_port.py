@@ -12,7 +12,14 @@ from lab.commands import Process
 from lab.errors import BadInput, LabError
 from lab.site import Site
 from lab.waiting import wait_for
-from targets.base import EngineSession, TargetSpec, join_portal, split_portal
+from targets.base import (
+    ChapAccount,
+    EngineSession,
+    TargetSpec,
+    check_accounts,
+    join_portal,
+    split_portal,
+)
 
 _FOLDER = "virtual-port"
 
@@ -40,6 +47,12 @@ class VirtualPort:
         self._process: Process | None = None
         self._lines: list[dict[str, Any]] = []
         self._serving: dict[tuple[str, str], dict[str, Any]] = {}
+        self._discovery: ChapAccount | None = None
+
+    def protect_discovery(self, account: ChapAccount) -> None:
+        """Ask for `account` at discovery, from `start` on; BadInput if it is none."""
+        check_accounts("discovery", [account])
+        self._discovery = account
 
     def start(self, portals: Sequence[str], targets: Sequence[TargetSpec], engine: str) -> None:
         """Answer at `portals` for `targets`, and pass those on that are served to portal `engine`.
@@ -54,11 +67,13 @@ class VirtualPort:
         answer = sum(len(t.iqn) + len(max(listen, key=len)) + 30 for t in targets)
         if answer > 8192:
             raise BadInput(f"virtual port: {len(targets)} targets do not fit into one answer")
+        asks = self._discovery
         config = {
             "listen": listen,
             "steering": str(self.steering),
             "engine": join_portal(*split_portal(engine)),
             "targets": [{"iqn": t.iqn, "initiators": list(t.initiators)} for t in targets],
+            "discovery": asks and {"user": asks.user, "secret": asks.secret},
         }
         self._config = self._site.put(f"{_FOLDER}/config.json", json.dumps(config))
         self.restart()
@@ -78,6 +93,11 @@ class VirtualPort:
         except LabError:
             self.kill()
             raise
+
+    @property
+    def running(self) -> bool:
+        """Whether its process is there."""
+        return self._process is not None and self._process.poll() is None
 
     def _ready(self) -> bool:
         assert self._process

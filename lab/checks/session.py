@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 
 from lab.checks.address import owners_at
-from lab.checks.portals import as_set, ip_of, port_addresses, virtual_addresses
+from lab.checks.portals import as_set, config, ip_of, port_addresses, virtual_addresses
 from lab.checks.verdict import Answer, check, failed, passed, unknown
 from lab.timeline import Event, Timeline
 
@@ -32,7 +32,12 @@ def _unseen(host: str, before: object, after: object) -> str:
 
 @check
 def session_survived(host: str) -> Look:
-    """Every session from before is there after: same SCSI device, serial and size, LOGGED_IN."""
+    """Every session from before is there after: same SCSI devices, serials, sizes, LOGGED_IN.
+
+    With libiscsi there is no session in a host's kernel: what must survive is the disk that QEMU
+    has open (lab/libiscsi.py). A new iSCSI session may then carry it, as libiscsi never reinstates
+    one: the evidence tells how many did.
+    """
 
     def look(timeline: Timeline) -> Answer:
         before, after = sessions(timeline, host, "before"), sessions(timeline, host, "after")
@@ -50,10 +55,28 @@ def session_survived(host: str) -> Look:
                     return failed(f"Session {sid} of {host}: {key} {was[key]} became {now[key]}.")
                 if was[key] is None:
                     return unknown(f"Session {sid} of {host}: its {key} was never seen.")
+            if now.get("disks") != was.get("disks"):
+                had, has = _disks(was), _disks(now)
+                return failed(f"Session {sid} of {host}: its disks, {had}, became {has}.")
         kept = ", ".join(f"session {sid} on {e['device']}" for (_, sid), e in after.items())
-        return passed(f"{host} still has {kept}: same serial number and size, LOGGED_IN.")
+        carried = _carried(timeline, host)
+        return passed(f"{host} still has {kept}: same serial number and size, LOGGED_IN.{carried}")
 
     return look
+
+
+def _disks(session: Event) -> str:
+    found = [f"LUN {d['lun']} {d['device']} {d['serial']}" for d in session.get("disks", ())]
+    return ", ".join(found) or "none"
+
+
+def _carried(timeline: Timeline, host: str) -> str:
+    """What a session is that libiscsi has, and by how many iSCSI sessions it came about."""
+    if config(timeline).get("initiator") != "libiscsi":
+        return ""
+    isids = {e["isid"]: None for e in logins(timeline, host) if e["status"] == "0x0000"}
+    seen = f"; ISIDs that logged in: {', '.join(isids)}" if isids else ""
+    return f" With libiscsi that is the disk which QEMU has open{seen}."
 
 
 @check

@@ -1,10 +1,12 @@
 """Writes numbered, checksummed blocks to a disk and later reads them back; runs in a guest.
 
-Arguments: device, number of blocks, seed, and "dsync" if a write shall be acknowledged only when
-it outlasts a power cut of the disk (O_DSYNC: the kernel writes through, or flushes). Commands on
-standard input, a line each: "stop" ends the writing, "verify" reads back, end of input ends the
-program. Output, a JSON object a line: {"load": "begin"|"end", "t"}, {"io": [[op, seq, block, start,
-end, status], ...]} about ten times a second, {"verified": {...}}. Times are Unix seconds. Standard
+Arguments: device, number of blocks, seed, and options: "dsync" if a write shall be acknowledged
+only when it outlasts a power cut of the disk (O_DSYNC: the kernel writes through, or flushes),
+"first=N" for the first block to use (0), "known" to write nothing, but to take over what an earlier
+run wrote (see Writer.recall), which the first line of standard input tells. Commands on standard
+input, a line each: "stop" ends the writing, "verify" reads back, end of input ends the program.
+Output, a JSON object a line: {"load": "begin"|"end", "t"}, {"io": [[op, seq, block, start, end,
+status], ...]} about ten times a second, {"verified": {...}}. Times are Unix seconds. Standard
 library only.
 """
 
@@ -65,16 +67,25 @@ class Writer:
     """One disk, what was written to it, and what of that was acknowledged.
 
     `unsure` has, for each block, the writes that failed since its last acknowledged one: they may
-    be there or not.
+    be there or not. Blocks are numbered from the disk's beginning; `first` is the first to be used.
     """
 
     def __init__(self, device: str, blocks: int, seed: int, flags: int = 0) -> None:
-        self.fd = os.open(device, os.O_RDWR | os.O_DIRECT | flags)
-        self.blocks, self.seed = blocks, seed
+        self._open(device, flags)
+        self.blocks, self.seed, self.first = blocks, seed, 0
         self.buffer = mmap.mmap(-1, BLOCK)  # direct I/O wants an aligned buffer
         self.acked: dict[int, int] = {}
         self.unsure: dict[int, list[int]] = {}
+        self.newest: int | None = None
         self.report: list[list[Any]] = []
+
+    def _open(self, device: str, flags: int) -> None:
+        self.fd = os.open(device, os.O_RDWR | os.O_DIRECT | flags)
+
+    def _transfer(self, op: str, block: int) -> int:
+        """Write the buffer, or read it, past every cache: how many bytes; raises OSError."""
+        work = os.pwritev if op == "write" else os.preadv
+        return work(self.fd, [self.buffer], block * BLOCK)
 
     def write_until_told(self) -> None:
         """Write until a line comes in."""
@@ -83,7 +94,7 @@ class Writer:
         say({"load": "begin", "t": time.time()})
         while True:
             sequence += 1
-            block = choose(self.blocks)
+            block = self.first + choose(self.blocks)
             self.buffer[:] = make(self.seed, sequence, block)
             status = self._operation("write", sequence, block)
             if status == "ok":
@@ -102,10 +113,9 @@ class Writer:
         say({"load": "end", "t": time.time()})
 
     def _operation(self, op: str, sequence: int, block: int) -> str:
-        work = os.pwritev if op == "write" else os.preadv
         start = time.time()
         try:
-            status = "ok" if work(self.fd, [self.buffer], block * BLOCK) == BLOCK else "short"
+            status = "ok" if self._transfer(op, block) == BLOCK else "short"
         except OSError as failed:
             status = _told(failed)
         self.report.append([op, sequence, block, start, time.time(), status])
@@ -115,6 +125,15 @@ class Writer:
         if self.report:
             say({"io": self.report})
             self.report = []
+
+    def recall(self, acked: dict[str, int], newest: int) -> None:
+        """Take over from a run of the same seed whose host lost its power.
+
+        It told that its writes `acked` (block number to sequence number) were acknowledged; those
+        after `newest` may have been as well, for it told of them ten times a second only.
+        """
+        self.acked = {int(block): sequence for block, sequence in acked.items()}
+        self.newest = newest
 
     def verify(self) -> None:
         """Read every acknowledged block and tell which are lost or torn."""
@@ -127,7 +146,7 @@ class Writer:
                 torn.append(block)
             elif isinstance(found, str):
                 lost.append({"block": block, "expected": expected, "found": found})
-            elif found[1] != block or found[0] not in (expected, *self.unsure.get(block, ())):
+            elif found[1] != block or not self._expected(block, found[0]):
                 lost.append({"block": block, "expected": expected, "found": found[0]})
             elif self.buffer[:] != make(self.seed, *found):
                 lost.append({"block": block, "expected": expected, "found": "another writer's"})
@@ -135,11 +154,22 @@ class Writer:
         say({"verified": {"blocks": len(self.acked), "lost": lost, "torn": torn}})
 
 
-def main() -> None:
+    def _expected(self, block: int, sequence: int) -> bool:
+        if self.newest is not None and sequence > self.newest:
+            return True
+        return sequence in (self.acked[block], *self.unsure.get(block, ()))
+
+
+def main(kind: type[Writer] = Writer) -> None:
     """Write, then do as told."""
-    flags = os.O_DSYNC if "dsync" in sys.argv[4:] else 0
-    writer = Writer(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), flags)
-    writer.write_until_told()
+    options = sys.argv[4:]
+    flags = os.O_DSYNC if "dsync" in options else 0
+    writer = kind(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), flags)
+    writer.first = next((int(o[6:]) for o in options if o.startswith("first=")), 0)
+    if "known" in options:
+        writer.recall(**json.loads(sys.stdin.readline()))
+    else:
+        writer.write_until_told()
     for line in sys.stdin:
         if line.strip() == "verify":
             writer.verify()

@@ -18,7 +18,8 @@ from lab.observe.bpf import compiled, control_filter
 from lab.timeline import Timeline
 
 SNAPLEN = 65535
-FULL_SNAPLEN = 256
+FULL_SNAPLEN = 1024
+"""Enough for the text of a login, in one piece for a host that leaves out the security stage."""
 LARGEST = 200_000_000
 
 # linux/if_packet.h, linux/if_ether.h, asm-generic/socket.h
@@ -32,7 +33,7 @@ class Capture:
     """While it is entered, records `interfaces` (name of the place -> interface) to pcap files.
 
     One file a place, `<directory>/<where>.pcap`: the control traffic in full, or, with `full`,
-    everything, cut to 256 bytes a frame and ended at 200 MB. Recording has begun when `__enter__`
+    everything, cut to 1024 bytes a frame and ended at 200 MB. Recording has begun when `__enter__`
     returns, and all that passed before `__exit__` is in the files when that returns. Frames that
     were lost become a `watch-gap` event on `timeline`. An interface may go down and up again
     meanwhile. Raises Missing where packet sockets are not allowed, and LabError where there is no

@@ -12,8 +12,13 @@ from lab.timeline import Event
 # Opcodes, RFC 7143 section 11.2.1.2.
 LOGIN, TEXT, LOGOUT = 0x03, 0x04, 0x06
 LOGIN_ANSWER, TEXT_ANSWER, LOGOUT_ANSWER, ASYNC = 0x23, 0x24, 0x26, 0x32
-OF_TARGET = {LOGIN_ANSWER, TEXT_ANSWER, LOGOUT_ANSWER, ASYNC}
+SCSI_ANSWER, DATA_IN, READY_TO_TRANSFER = 0x21, 0x25, 0x31
+SERVED = {SCSI_ANSWER, DATA_IN, READY_TO_TRANSFER}
+OF_TARGET = {LOGIN_ANSWER, TEXT_ANSWER, LOGOUT_ANSWER, ASYNC, *SERVED}
 FULL_FEATURE = 3
+ASIDE = "-aside"
+"""How the iSCSI name ends with which a lab asks something of the array beside the host's initiator:
+the events of such a connection are of another kind, so that none is taken for the host's own."""
 
 
 @dataclass
@@ -23,10 +28,14 @@ class _Connection:
     initiator: str
     portal: str
     discovery: bool = False
+    aside: bool = False
     asked: float | None = None
     isid: str = ""
     answers: list[Event] = field(default_factory=list)
     ended: bool = False
+    served: bool = False
+    proved: list[str] = field(default_factory=list)
+    """Who has shown a proof by CHAP: "host", "target". Whether it was right, the answer tells."""
 
 
 class Conversations:
@@ -67,7 +76,8 @@ class Conversations:
             if not answers and connection.asked is not None:
                 answers = [self._login(connection, connection.asked, None, None)]
             for event in answers:
-                event["kind"] = "discovery-login" if connection.discovery else "login"
+                kind = "discovery-login" if connection.discovery else "login"
+                event["kind"] = f"aside-{kind}" if connection.aside else kind
                 found.append(event)
         return sorted(found, key=lambda e: e["t"])
 
@@ -110,8 +120,14 @@ class Conversations:
         if "SessionType=Discovery" in keys or (TEXT in opcodes and _has(keys, "SendTargets")):
             connection.discovery = True
         if LOGIN in opcodes:
+            connection.aside |= any(n.endswith(ASIDE) for n in _values(keys, "InitiatorName"))
             connection.asked = connection.asked or packet.t
             connection.isid = connection.isid or packet.one("iscsi.isid")
+        if _has(keys, "CHAP_R"):
+            connection.proved.append("target" if opcodes & OF_TARGET else "host")
+        if opcodes & SERVED and not connection.served:
+            connection.served = True
+            self._add(packet.t, connection, "scsi")
         if LOGIN_ANSWER in opcodes and packet.one("iscsi.login.status"):
             self._answer(packet, connection, keys)
         if TEXT_ANSWER in opcodes and _has(keys, "TargetAddress"):
@@ -160,11 +176,13 @@ class Conversations:
             "status": status,
             "target_address": address,
             "isid": connection.isid,
+            "proved": [*connection.proved],
             "source": "wire",
         }
 
     def _add(self, t: float, connection: _Connection, kind: str, **details: object) -> None:
         where = self._host(connection.initiator)
+        kind = f"aside-{kind}" if connection.aside else kind
         event = {"t": t, "where": where, "kind": kind, "portal": connection.portal}
         self._events.append({**event, **details, "source": "wire"})
 

@@ -14,6 +14,8 @@ from lab.timeline import Event
 
 WANTED = "arp or icmpv6.type == 136 or iscsi.opcode in {0x03, 0x04, 0x06, 0x23, 0x24, 0x32}"
 WANTED += " or tcp.flags.fin == 1 or tcp.flags.reset == 1"
+SERVED = " or iscsi.opcode in {0x21, 0x25, 0x31}"
+"""What a target says to SCSI commands: SCSI Response, Data-In, R2T (RFC 7143 section 11.2.1.2)."""
 
 
 def decode(
@@ -22,22 +24,26 @@ def decode(
     *,
     ports: Sequence[int] = (3260,),
     seconds: float = 60.0,
+    served: bool = False,
 ) -> list[Event]:
     """The events in `captures` (place -> pcap file, one interface each), sorted by time.
 
     `hosts` maps the address of an initiator to its name, which becomes `where`; an address that
     is not in it stands for itself. A login that passed several places is one event; a claim to an
-    address is one at each place. All files are read by one tshark. Raises Missing where tshark is
-    not installed, CommandFailed where it cannot read a file or takes more than `seconds`.
+    address is one at each place. With `served` what answers SCSI commands is looked at as well: of
+    captures in full, which must be short. All files are read by one tshark. Raises Missing where
+    tshark is not installed, CommandFailed where it cannot read a file or takes more than `seconds`.
     """
     places = list(captures)
     talk = Conversations(hosts or {})
-    for packet in _packets(list(captures.values()), ports, seconds):
+    for packet in _packets(list(captures.values()), ports, seconds, served):
         talk.see(packet, places[packet.interface])
     return talk.events()
 
 
-def _packets(files: Sequence[Path], ports: Sequence[int], seconds: float) -> Iterator[Packet]:
+def _packets(
+    files: Sequence[Path], ports: Sequence[int], seconds: float, served: bool
+) -> Iterator[Packet]:
     """What tshark makes of `files`, merged by time."""
     mergecap = require("mergecap", "wireshark-common")
     tshark = require("tshark", "tshark")
@@ -45,7 +51,8 @@ def _packets(files: Sequence[Path], ports: Sequence[int], seconds: float) -> Ite
         return
     # Without -I none, mergecap would fold interfaces that look alike into one.
     merge = [mergecap, "-I", "none", "-w", "-", *map(str, files)]
-    read = [tshark, "-r", "-", "-n", "-Y", WANTED, "-T", "fields", "-E", "aggregator=\x1f"]
+    wanted = WANTED + SERVED * served
+    read = [tshark, "-r", "-", "-n", "-Y", wanted, "-T", "fields", "-E", "aggregator=\x1f"]
     read += ["-o", f"iscsi.target_ports:{','.join(map(str, ports))}"]
     read += [part for field in FIELDS for part in ("-e", field)]
     with subprocess.Popen(merge, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as merging:

@@ -172,7 +172,7 @@ class Run:
             ends = [t for t, _ in points[1:]] + [self.end]
             found[host] = [
                 segment
-                for (begin, address), end in zip(points, ends, strict=True)
+                for (begin, address), end in zip(points, ends[: len(points)], strict=True)
                 if end > begin
                 for segment in self.held(address, begin, end)
             ]

@@ -109,9 +109,7 @@ def by_hand(lab: Lab) -> Iterable[Check]:
         host.login()
     first = next(iter(lab.hosts))
     lab.host(first).start_writing()
-    lab.say(
-        "up; from another terminal: lab status, lab pull p1, …, lab down"
-    )
+    lab.say("up; from another terminal: lab status, lab pull p1, …, lab down")
     hand = _Hand(lab)
     desk.serve(lab.folder.path, hand.obey)
     for number in hand.pulled.values():

@@ -9,7 +9,7 @@ from lab.checks import Check, new_login, served_at
 from lab.faults import array_powered_off
 from lab.running import Lab
 from lab.scenario import scenario
-from lab.scenarios.promises import RELOGIN_BUDGET_MS, undisturbed
+from lab.scenarios.promises import undisturbed
 
 BOOT_BUDGET_MS = 15_000.0
 """For an array that boots, loads LIO and starts its controller, with a host that waits for it."""
@@ -30,7 +30,7 @@ def _cut_under_load(lab: Lab) -> list[Check]:
     return [
         new_login("h1", virtual),
         served_at("h1", lab.array.data_addresses(), "after"),
-        *undisturbed("h1", RELOGIN_BUDGET_MS + BOOT_BUDGET_MS),
+        *undisturbed("h1", h1.initiator.relogin_ms + BOOT_BUDGET_MS),
     ]
 
 

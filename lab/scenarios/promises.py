@@ -25,14 +25,15 @@ from lab.checks import (
     stall_below,
 )
 from lab.faults import cable_pulled
+from lab.initiator import OpenIscsi
 from lab.running import Lab
 from lab.scenario import scenario
 
 TAKEOVER_BUDGET_MS = 1000.0
 """For a moved address: TCP's first two retransmission timeouts, 200 and 400 ms, on a busy machine.
 How fast it is, `lab bench failover` says; this is what no run may exceed."""
-RELOGIN_BUDGET_MS = 20_000.0
-"""For a new login: NOP-Out interval and timeout 5 s each, Time2Wait 2 s, one retry after 3 s."""
+RELOGIN_BUDGET_MS = OpenIscsi.relogin_ms
+"""For a new login of a host with open-iscsi."""
 
 
 def undisturbed(host: str, budget_ms: float) -> list[Check]:
@@ -128,7 +129,7 @@ def port_loss(lab: Lab) -> Iterable[Check]:
         redirected_at_login("h1", lab.array.virtual, to=lab.array.data_addresses()),
         served_at("h1", lost, "before"),
         served_at("h1", left, "after"),
-        *undisturbed("h1", RELOGIN_BUDGET_MS),
+        *undisturbed("h1", h1.initiator.relogin_ms),
     ]
 
 

@@ -236,6 +236,13 @@ def test_chap(engine, disk, host, user, secret, status):
     assert len(engine.sessions()) == (status == 0)
 
 
+def test_a_host_with_a_secret_that_nobody_asks_for(engine, disk, host):
+    serve(engine, disk, PORTS[0])
+    names = {"InitiatorName": HOST, "TargetName": IQN, "SessionType": "Normal"}
+    flags, login = host(PORTS[0]).login_step(0x81, {**names, "AuthMethod": "CHAP,None"})
+    assert (flags, login.status, login.keys["AuthMethod"]) == (0x81, 0, "None")
+
+
 def test_only_the_hosts_that_are_named_may_log_in(engine, disk, host):
     serve(engine, replace(disk, initiators=(HOST,)), PORTS[0])
     assert host(PORTS[0]).login(IQN).status == 0

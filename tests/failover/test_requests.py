@@ -46,9 +46,10 @@ def asked_to_move(found, host="h1"):
     return old, new
 
 
+@pytest.mark.parametrize("target", ["tgt", "lio"])
 @pytest.mark.parametrize(("name", "wait_ms"), [("", 2000), ("-at-once", 0)])
-def test_reconnect_request(run_scenario, name, wait_ms):
-    result = run_scenario(f"reconnect-request{name}")
+def test_reconnect_request(run_scenario, name, wait_ms, target):
+    result = run_scenario(f"reconnect-request{name}", "--target", target)
     old, new = asked_to_move(passes(result))
     served = result["served"]["h1"]
     assert served["before"].endswith(f"({old})")

@@ -5,8 +5,12 @@ import time
 from itertools import pairwise
 
 import pytest
+from access_examples import EXAMPLES as ACCESS
+from fault_examples import DIED, KILLED
+from fault_examples import EXAMPLES as FAULTS
 from hypothesis import given
 from hypothesis import strategies as st
+from identity_examples import EXAMPLES as IDENTITY
 from request_examples import EXAMPLES as REQUESTS
 
 from lab import checks
@@ -117,7 +121,16 @@ LOST = {"block": 3, "expected": 7, "found": 5}
 CONSOLE = [event(0, "h1", "console", phase="begin"), event(9, "h1", "console", phase="end")]
 MESSAGE = event(3, "h1", "kernel-message", line="BUG: unable to handle <page> fault")
 
+
+def kernels(*names: str):
+    """The configuration of a lab where these have a kernel of their own."""
+    return event(0, "lab", "config", kernels=[*names])
+
+
 # factory -> how it is called, then examples by verdict.
+CLOCK = event(0, "p2", "clock", within_ms=1.5)
+"""The clock of the kernel that p2 is a port of is that close to the lab's."""
+
 EXAMPLES = {
     "session_survived": (
         ("h1",),
@@ -130,6 +143,7 @@ EXAMPLES = {
                 but(SESSIONS, "session", 1, sid=2),
                 but(SESSIONS, "session", 1, target="iqn.other"),
                 but(SESSIONS, "session", 1, state="FAILED"),
+                but(SESSIONS, "session", 1, disks=[{"lun": 2, "device": "sdb", "serial": "b"}]),
                 but(SESSIONS, "session", 1, device=None),
             ],
             "unknown": [
@@ -269,8 +283,10 @@ EXAMPLES = {
                 [CONFIG, address(0, "p1"), address(5, "p2")],
                 [*MOVE, claim(6, "02:00:00:00:00:66")],
                 [*MOVE, claim(6, "02:00:00:00:00:66", "arp-claim")],
+                [CLOCK, CONFIG, address(0, "p1"), address(5, "p2"), address(5.002, "p1", "del")],
             ],
             "unknown": [
+                [CLOCK, CONFIG, address(0, "p1"), address(5, "p2"), address(5.001, "p1", "del")],
                 [],
                 MOVE[1:],
                 [CONFIG],
@@ -302,7 +318,16 @@ EXAMPLES = {
                     address(4, "a"),
                 ],
             ],
-            "unknown": [[], [address(1, "a"), address(1, "b", ip=P1)]],
+            "unknown": [
+                [],
+                [address(1, "a"), address(1, "b", ip=P1)],
+                [
+                    event(0, "b", "clock", within_ms=1.5),
+                    address(1, "a"),
+                    address(3, "b"),
+                    event(3.001, "a", "power", what="off"),
+                ],
+            ],
         },
     ),
     "new_login": (
@@ -333,9 +358,16 @@ EXAMPLES = {
     "kernel_quiet": (
         (),
         {
-            "pass": [CONSOLE],
-            "fail": [[*CONSOLE, MESSAGE], [MESSAGE]],
-            "unknown": [[], CONSOLE[:1], [*CONSOLE, event(0, "h2", "console", phase="begin")]],
+            "pass": [CONSOLE, [*CONSOLE, kernels("h1")], [kernels()]],
+            "fail": [[*CONSOLE, MESSAGE], [MESSAGE], [kernels(), MESSAGE]],
+            "unknown": [
+                [],
+                CONSOLE[:1],
+                [*CONSOLE, event(0, "h2", "console", phase="begin")],
+                [*CONSOLE, kernels("h1", "a1")],
+                [kernels("a1")],
+                [kernels(), CONSOLE[0]],
+            ],
         },
     ),
     "reached": (
@@ -346,7 +378,8 @@ EXAMPLES = {
             "unknown": [[]],
         },
     ),
-} | REQUESTS
+}
+EXAMPLES |= REQUESTS | FAULTS | ACCESS | IDENTITY
 
 CASES = [
     pytest.param(name, args, verdict, events, id=f"{name}-{verdict}-{n}")
@@ -379,6 +412,30 @@ def test_the_name_is_the_call():
 def test_moved_away():
     assert checks.moved_to(VIRTUAL, away_from="p1")(timeline_of(*MOVE)).verdict == "pass"
     assert checks.moved_to(VIRTUAL, away_from="p2")(timeline_of(*MOVE)).verdict == "fail"
+
+
+def test_deaths_in_the_midst_of_a_move_are_told_from_others():
+    look = checks.controller_restarted(1, moving=1)
+    assert [look(timeline_of(*events)).verdict for events in (DIED, KILLED)] == ["pass", "fail"]
+
+
+def test_what_a_kernel_is_expected_to_say():
+    said = event(3, "h1", "kernel-message", line="sda: I/O error, dev sda, sector 8")
+    look = checks.kernel_quiet(but="I/O error")
+    assert look(timeline_of(*CONSOLE, said)).verdict == "pass"
+    assert look(timeline_of(*CONSOLE, said, MESSAGE)).verdict == "fail"
+
+
+def test_how_a_session_of_libiscsi_was_carried():
+    logins = [login(t, P1, "0x0000") | {"isid": isid} for t, isid in ((1, "80aa"), (2, "80bb"))]
+    of = event(0, "lab", "config", initiator="libiscsi")
+    look = checks.session_survived("h1")
+    finding = look(timeline_of(*SESSIONS, *logins, of))
+    assert finding.verdict == "pass"
+    assert finding.evidence.endswith("QEMU has open; ISIDs that logged in: 80aa, 80bb.")
+    assert "QEMU" not in look(timeline_of(*SESSIONS, *logins)).evidence
+    gone = but(SESSIONS, "session", 1, state="FAILED")
+    assert look(timeline_of(*gone, of)).verdict == "fail"
 
 
 def test_a_port_that_has_gone_does_not_count_when_spreading():

@@ -105,6 +105,25 @@ def test_titles_and_paths_are_shown_as_they_are():
     assert "Quiet." not in text
 
 
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({}, ""),
+        ({"targets": ("lio",)}, "lio"),
+        ({"not_for": {"libiscsi": "a reason"}}, "open-iscsi"),
+        ({"targets": ("lio",), "not_for": {"libiscsi": "a reason"}}, "lio, open-iscsi"),
+    ],
+)
+def test_what_a_scenario_is_limited_to(limits, said):
+    def act(_lab):
+        """Does something."""
+
+    shown = console()
+    shown.print(scenarios_table([Scenario("mine", act, **limits)]))
+    row = shown.file.getvalue().splitlines()[1]
+    assert row.partition("something.")[2].strip() == said
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

@@ -8,7 +8,7 @@ import pytest
 
 from lab.commands import Result
 from lab.errors import CommandFailed, LabError, WaitTimeout
-from lab.initiator import OpenIscsi, parse_sessions
+from lab.initiator import Disk, OpenIscsi, parse_sessions
 from lab.timeline import Timeline
 
 IQN = "iqn.2026-01.lab.failover:a1"
@@ -18,7 +18,7 @@ tcp|  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt 
 tcp|   0: 6500000A:C822 0C00000A:0CBC 01 00000000:00000000 00:00000000 00000000     0
 tcp|   1: 6500000A:C824 0C00000A:0CBC 06 00000000:00000000 00:00000000 00000000     0
 """
-ONE = f"session|3|{IQN}|LOGGED_IN|10.0.0.12|3260|10.0.0.1|3260\n"
+ONE = f"session|3|{IQN}|LOGGED_IN|10.0.0.12|3260|10.0.0.1|3260|51234\n"
 
 
 def test_a_session_with_its_disk_and_connection():
@@ -33,7 +33,7 @@ def test_a_session_with_its_disk_and_connection():
 
 
 def test_ipv6():
-    text = f"session|1|{IQN}|LOGGED_IN|fd00:0:0:0:0:0:0:12|3260|[fd00::1]|3260\n"
+    text = f"session|1|{IQN}|LOGGED_IN|fd00:0:0:0:0:0:0:12|3260|[fd00::1]|3260|\n"
     ours, theirs = "000000FD000000000000000065000000", "000000FD000000000000000012000000"
     text += f"tcp|   0: {ours}:C822 {theirs}:0CBC 01 0\n"
     (session,) = parse_sessions(text)
@@ -47,17 +47,27 @@ def test_the_lowest_lun_is_the_disk():
     disks = "disk|3|10|sda|8|ten\ndisk|3|2|sdb|16|two\ndisk|4|0|sdc|8|other\n"
     (session,) = parse_sessions(ONE + disks)
     assert (session.device, session.serial, session.size_bytes) == ("sdb", "two", 8192)
+    assert session.disks == (Disk(2, "sdb", 8192, "two"), Disk(10, "sda", 4096, "ten"))
+
+
+def test_two_sessions_with_one_portal_have_connections_of_their_own():
+    other = ONE.replace("|3|", "|4|", 1).replace(":a1", ":b1").replace("51234", "51236")
+    found = parse_sessions(ONE + other + TCP.replace(" 06 ", " 01 "))
+    assert [session.connection.split()[0] for session in found] == [
+        "10.0.0.101:51234", "10.0.0.101:51236"
+    ]  # fmt: skip
 
 
 def test_a_session_without_disk_or_connection():
     (session,) = parse_sessions(ONE)
     assert (session.device, session.serial, session.size_bytes) == ("", "", 0)
+    assert session.disks == ()
     assert session.connection == ""
 
 
 def test_a_session_that_is_being_recovered_or_comes_up():
     failed, new = parse_sessions(
-        f"session|1|{IQN}|FAILED|||10.0.0.1|3260\nsession|2|{IQN}|FREE|||(null)|0\n" + TCP
+        f"session|1|{IQN}|FAILED|||10.0.0.1|3260|\nsession|2|{IQN}|FREE|||(null)|0|\n" + TCP
     )
     assert (failed.current, failed.persistent) == ("", "10.0.0.1:3260")
     assert failed.connection == failed.address == ""

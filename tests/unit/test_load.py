@@ -46,7 +46,7 @@ def guest() -> Guest:
 
 @pytest.fixture
 def writer(guest, tmp_path) -> Writer:
-    one = Writer(guest, Timeline(), tmp_path, device="sda", blocks=8, seed=1)
+    one = Writer(guest, Timeline(), tmp_path, program=["writer", "disk"], blocks=8, seed=1)
     one.start(1.0)
     return one
 

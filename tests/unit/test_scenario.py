@@ -34,13 +34,29 @@ def test_the_catalogue():
     listed = {name for name, one in known.items() if one.listed}
     assert {"hidden-ports", "port-redirection", "port-loss", "port-takeover",
             "virtual-port-reassignment", "virtual-port-reassignment-serving"} <= listed  # fmt: skip
-    assert {name for name in known if name.startswith("control-")} == set(known) - listed
+    unlisted = set(known) - listed - {"by-hand"}  # that one is `lab up`
+    assert {name for name in known if name.startswith("control-")} == unlisted
     assert all(one.title != one.name and name == one.name for name, one in known.items())
 
 
 def test_every_scenario_fits_its_own_topology():
     for one in catalogue().values():
         check_fits(one, load(one.topology), one.topology)
+
+
+@pytest.mark.parametrize("one", catalogue().values(), ids=lambda one: one.name)
+def test_initiators_that_a_scenario_is_not_for(one):
+    assert one.initiators[0] == "open-iscsi"
+    assert set(one.not_for) <= {"libiscsi"}
+    for name, why in one.not_for.items():
+        with pytest.raises(BadInput, match=f"{one.name} cannot be run with --initiator {name}: "):
+            check_fits(one, load(one.topology), "here", initiator=name)
+        assert len(why) > 20
+
+
+def test_an_unknown_initiator():
+    with pytest.raises(BadInput, match="no initiator 'nonsense'; there are open-iscsi, libiscsi"):
+        check_fits(find("port-loss"), load("one_switch"), "here", initiator="nonsense")
 
 
 def test_one_of_the_catalogue():

@@ -109,6 +109,32 @@ def test_lio_that_does_not_run_says_so(tmp_path):
     assert engine.sessions() == []
 
 
+def test_a_uniform_port_that_died_is_told_the_latest_when_it_starts_again():
+    class Mortal(Said):
+        running = True
+
+        def redirect(self, *given, permanent):
+            if not self.running:
+                raise LabError("no answer")
+            self.calls.append(("redirect", *given, permanent))
+
+    engine = Mortal()
+    port = UniformPort(engine, {})
+    port.steer(None, "10.0.0.11")
+    port.start(["10.0.0.1"], [TARGET], "127.0.0.1:3260")
+    engine.running = False
+    port.steer(None, "10.0.0.12")
+    engine.running, engine.calls = True, []
+    port.restart()
+    assert engine.calls == [
+        ("stop",),
+        ("start",),
+        ("create", TARGET),
+        ("redirect", TARGET.iqn, "10.0.0.12", False),
+        ("expose", "10.0.0.1"),
+    ]
+
+
 def test_the_answer_of_a_uniform_port_is_there_before_it_listens():
     engine = Said()
     port = UniformPort(engine, {"DefaultTime2Wait": "0"})

@@ -137,7 +137,8 @@ def test_the_front_goes_on_listening_after_a_host_that_is_gone(tmp_path):
             raise (ConnectionAbortedError, RuntimeError, KeyboardInterrupt)[self.accepted - 1]
 
     listener = Listener()
-    front = Front({"steering": str(tmp_path), "engine": "127.0.0.1:9", "targets": []})
+    config = {"steering": str(tmp_path), "engine": "127.0.0.1:9"}
+    front = Front({**config, "targets": [], "discovery": None})
     with pytest.raises(KeyboardInterrupt):
         front._accept(listener)
     assert listener.accepted == 3

@@ -45,6 +45,46 @@ def test_a_good_one(tmp_path):
     }  # fmt: skip
 
 
+TARGET = '        self.add_target("b1", luns=[Lun(1), Lun(7, 16)])\n'
+
+
+def test_further_targets(tmp_path):
+    (tmp_path / "mine.py").write_text(HEADER + GOOD + TARGET)
+    first, second = load(str(tmp_path / "mine.py")).storage.targets
+    assert (first.name, first.iqn, len(first.luns)) == ("a1", "iqn.2026-01.lab.failover:a1", 1)
+    assert (second.name, second.iqn) == ("b1", "iqn.2026-01.lab.failover:b1")
+    assert second.luns == (Lun(1), Lun(7, 16))
+
+
+@pytest.mark.parametrize(
+    ("new", "said"),
+    [
+        ('"p1"', "taken"),
+        ('"a1"', "taken"),
+        ('"B 1"', "no name"),
+        ('"b1", luns=[]', "LUN numbers"),
+        ('"b1", luns=[Lun(0)]', "1 to 255"),
+        ('"b1", iqn="iqn.2026-01.lab.failover:a1"', "there is a target"),
+        ('"b1", iqn="b1"', "not an iSCSI name"),
+    ],
+)
+def test_a_further_target_that_cannot_be(tmp_path, new, said):
+    (tmp_path / "mine.py").write_text(HEADER + GOOD + f"        self.add_target({new})\n")
+    with pytest.raises(BadInput, match=rf"mine\.py:9: .*{said}"):
+        load(str(tmp_path / "mine.py"))
+
+
+def test_a_target_before_its_array(tmp_path):
+    array = '        self.add_array("a1", virtual="10.0.0.1/24")\n'
+    assert "before its array" in refused(tmp_path, array, TARGET + array)
+
+
+def test_two_targets_of_one_name(tmp_path):
+    (tmp_path / "mine.py").write_text(HEADER + GOOD + TARGET + TARGET)
+    with pytest.raises(BadInput, match=r"mine\.py:10: .*taken"):
+        load(str(tmp_path / "mine.py"))
+
+
 def test_the_catalogue_loads():
     assert load("one_switch").storage.ports
 

@@ -221,6 +221,35 @@ def test_a_failed_write_must_not_come_back_after_a_later_one(here, disk):
     assert said[-1]["verified"]["lost"] == [{"block": 0, "expected": 3, "found": 2}]
 
 
+def test_what_an_earlier_run_wrote_is_found_by_the_next(here, disk):
+    writer, said = here({}, writes=3)
+    again = writing.Writer(str(disk), 1, 7)
+    again.recall({"0": 2}, newest=2)
+    again.verify()  # 3 came later than what was told of
+    assert said[-1]["verified"] == {"blocks": 1, "lost": [], "torn": []}
+    for found in (1, 2):
+        put(disk, 0, writing.make(7, found, 0))
+        again.recall({"0": 2}, newest=3)
+        again.verify()
+        lost = [] if found == 2 else [{"block": 0, "expected": 2, "found": 1}]
+        assert said[-1]["verified"]["lost"] == lost
+    put(disk, 0, writing.make(8, 4, 0))
+    again.verify()
+    assert said[-1]["verified"]["lost"][0]["found"] == "another writer's"
+
+
+def test_each_host_has_blocks_of_its_own(monkeypatch, disk):
+    said: list[dict] = []
+    monkeypatch.setattr(writing, "say", said.append)
+    monkeypatch.setattr(writing.select, "select", lambda *_: ([0], [], []))
+    monkeypatch.setattr(writing, "REPORT_SECONDS", -1.0)
+    writer = writing.Writer(str(disk), 1, 7)
+    writer.first = 3
+    writer.write_until_told()
+    assert writer.acked == {3: 1}
+    assert writing.parse(disk.read_bytes()[3 * writing.BLOCK :][: writing.BLOCK]) == (1, 3)
+
+
 def test_a_block_that_was_never_acknowledged_is_not_judged(here):
     writer, said = here({1: False}, writes=1)
     writer.verify()

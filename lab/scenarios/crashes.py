@@ -1,0 +1,225 @@
+"""What dies and comes back: the controller, the target, the virtual port's front, a host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lab import faults
+from lab.array import Policy
+from lab.checks import (
+    Check,
+    controller_restarted,
+    front_restarted,
+    moved_to,
+    new_login,
+    no_lost_writes,
+    one_owner_of_virtual_address,
+    same_connection,
+    same_disk,
+    served_at,
+    stayed_logged_in,
+)
+from lab.checks.address import owners_at
+from lab.heavy import write_heavily
+from lab.host import LabHost
+from lab.running import Lab
+from lab.scenario import scenario
+from lab.scenarios.promises import RELOGIN_BUDGET_MS, TAKEOVER_BUDGET_MS, undisturbed
+from lab.waiting import wait_for
+
+RESTART_BUDGET_MS = 5000.0
+"""For a move that a new controller has to make or to finish: its start, and TCP's timeouts, which
+double each time."""
+TARGET_AWAY_S = 1.0
+HEAVY_S = 12
+NOP_S = 2
+"""NOP-Out interval and timeout, in seconds, of a host that is quick to give a session up."""
+_PATIENT = {"libiscsi": "the interval of its NOP-Outs cannot be set"}
+
+MOVE_LINES = 4
+"""What a move of two addresses is at least made of: two leave a port, and come up on another."""
+MOST_LINES = 60
+
+
+def _under_load(lab: Lab, name: str = "h1") -> LabHost:
+    host = lab.host(name)
+    host.login()
+    host.start_writing()
+    host.keeps_writing()
+    return host
+
+
+def _died(lab: Lab) -> int:
+    return sum(e["what"] == "died" for e in lab.timeline.events("controller"))
+
+
+@scenario(policy=Policy(redirect="fixed", fixed={"h1": "p1"}, hold_s=0.3), targets=("tgt",))
+def controller_killed(lab: Lab) -> Iterable[Check]:
+    """The controller is killed at each step of a move away and of one back: no address is doubled.
+
+    A step is a line that it gives to ip; one that is started then finds what was done and goes on.
+    With tgt only: where processes are killed and started without end, the disk driver of the kernel
+    that LIO is in (User-Mode Linux 6.12, ubd) leaves answers of its disk lying for 5 to 60 s.
+    """
+    h1, virtual, address = _under_load(lab), lab.array.virtual, lab.array.address_of("p1")
+    for line in range(1, MOST_LINES):
+        deaths = _died(lab)
+        lab.begin(faults.controller_killed(lab, next_dies_at=line))
+        _wait_for_controller(lab, deaths)
+        if _died(lab) > deaths + 1:
+            continue  # at its start already
+        pulled = lab.begin(faults.cable_pulled(lab, "p1"))
+        _wait_for_addresses(lab, "p2")
+        lab.end(pulled)
+        _wait_for_addresses(lab, "p1")
+        h1.keeps_writing(20)
+        if _died(lab) == deaths + 1:
+            break  # it has outlived both moves
+    deaths = _died(lab)
+    lab.begin(faults.controller_killed(lab))  # it may have been on the point of dying
+    _wait_for_controller(lab, deaths)
+    h1.stop_and_verify()
+    return [
+        controller_restarted(line, moving=2 * MOVE_LINES),
+        one_owner_of_virtual_address(address),
+        moved_to(virtual, "p1"),
+        same_connection("h1"),
+        *undisturbed("h1", RESTART_BUDGET_MS),
+    ]
+
+
+def _wait_for_controller(lab: Lab, deaths: int) -> None:
+    """Wait until the controller has died more than `deaths` times, and settled since."""
+    wait_for(
+        "the controller to settle",
+        lambda: [e["what"] for e in lab.timeline.events("controller")],
+        until=lambda said: said.count("died") > deaths and "settled" in said[_last(said, "died") :],
+        seconds=10.0,
+    )
+
+
+def _last(said: list[str], what: str) -> int:
+    return len(said) - said[::-1].index(what)
+
+
+def _wait_for_addresses(lab: Lab, port: str) -> None:
+    addresses = (lab.array.virtual, lab.array.address_of("p1"))
+    wait_for(
+        f"{' and '.join(addresses)} to be on {port}",
+        lambda: [owners_at(lab.timeline, address) for address in addresses],
+        until=lambda owners: all(one == {port} for one in owners),
+        seconds=10.0,
+    )
+
+
+@scenario(targets=("tgt",))
+def target_killed(lab: Lab) -> Iterable[Check]:
+    """The target's process is killed and started again: hosts come back by the virtual port.
+
+    With tgt only: LIO is part of its kernel and dies with it (array-power-cut).
+    """
+    h1 = _under_load(lab)
+    killed = lab.begin(faults.target_killed(lab))
+    lab.observe_for(TARGET_AWAY_S)
+    lab.end(killed)
+    h1.keeps_writing()
+    h1.stop_and_verify()
+    return [
+        new_login("h1", lab.array.virtual),
+        served_at("h1", lab.array.data_addresses(), "after"),
+        *undisturbed("h1", TARGET_AWAY_S * 1000 + h1.initiator.relogin_ms),
+    ]
+
+
+def _kill_front(lab: Lab) -> list[Check]:
+    h1 = _under_load(lab)
+    lab.begin(faults.front_killed(lab))
+    wait_for(
+        "the virtual port to be started again",
+        lambda: [e["what"] for e in lab.timeline.events("virtual-port")],
+        until=lambda said: "restarted" in said,
+        seconds=10.0,
+    )
+    lab.host("h2").login()
+    h1.keeps_writing()
+    h1.stop_and_verify()
+    return [
+        front_restarted(),
+        stayed_logged_in("h1"),
+        same_connection("h1"),
+        new_login("h2", lab.array.virtual),
+        *undisturbed("h1", TAKEOVER_BUDGET_MS),
+    ]
+
+
+@scenario(hosts=("h1", "h2"))
+def virtual_port_killed(lab: Lab) -> Iterable[Check]:
+    """What answers at the virtual port is killed: sessions go on, new logins soon work again."""
+    return _kill_front(lab)
+
+
+@scenario(hosts=("h1", "h2"), policy=Policy(front="steered"), targets=("tgt",))
+def virtual_port_killed_steered(lab: Lab) -> Iterable[Check]:
+    """The same with the front that has an answer for each host."""
+    return _kill_front(lab)
+
+
+@scenario(
+    hosts=("h1", "h2"),
+    not_for={"libiscsi": "its host has no kernel of its own whose power could be cut"},
+)
+def host_power_cut(lab: Lab) -> Iterable[Check]:
+    """A host's kernel is killed: the other is not disturbed; it boots, logs in, and finds its data.
+
+    Both write to one disk, each to blocks of its own.
+    """
+    h1, h2 = _under_load(lab), _under_load(lab, "h2")
+    off = lab.begin(faults.host_powered_off(lab, "h2"))
+    h1.keeps_writing()
+    lab.end(off)
+    h2.login()
+    h2.verify_after_power_cut()
+    h1.keeps_writing()
+    h1.stop_and_verify()
+    return [
+        new_login("h2", lab.array.virtual),
+        same_disk("h1", "h2"),
+        no_lost_writes("h2"),
+        stayed_logged_in("h1"),
+        same_connection("h1"),
+        *undisturbed("h1", TAKEOVER_BUDGET_MS),
+    ]
+
+
+def _impatient(lab: Lab) -> LabHost:
+    """h1, which gives a session up that does not answer its NOP-Out for NOP_S."""
+    h1 = lab.host("h1")
+    for name in ("interval", "timeout"):
+        h1.open_iscsi.configure(f"node.conn[0].timeo.noop_out_{name}", str(NOP_S))
+    return _under_load(lab)
+
+
+@scenario(not_for=_PATIENT)
+def busy_nop(lab: Lab) -> Iterable[Check]:
+    """A heavy load does not make the host's NOP-Out time out: its session is not cut."""
+    h1 = _impatient(lab)
+    write_heavily(h1, HEAVY_S)
+    h1.keeps_writing()
+    h1.stop_and_verify()
+    return [
+        stayed_logged_in("h1"),
+        same_connection("h1"),
+        *undisturbed("h1", NOP_S * 1000),
+    ]
+
+
+@scenario(policy=Policy(controller=False), listed=False, not_for=_PATIENT)
+def control_nop_timeout(lab: Lab) -> Iterable[Check]:
+    """busy-nop with a host whose NOP-Outs are not answered for a while."""
+    h1 = _impatient(lab)
+    pulled = lab.begin(faults.cable_pulled(lab, "h1"))
+    lab.observe_for(2 * NOP_S + 2.0)
+    lab.end(pulled)
+    h1.keeps_writing()
+    h1.stop_and_verify()
+    return [stayed_logged_in("h1"), same_connection("h1"), *undisturbed("h1", RELOGIN_BUDGET_MS)]

@@ -1,0 +1,284 @@
+"""What belongs to a disk, and not to the way there, stays when the way changes.
+
+Who the disk is, how large, and who has reserved it: asked from the array itself before and after
+every kind of move, for a host's kernel remembers what it was told once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from lab.array import Policy
+from lab.checks import (
+    Check,
+    asked_then_moved,
+    kernel_quiet,
+    login_answered,
+    moved_to,
+    new_login,
+    no_io_errors,
+    no_lost_writes,
+    one_owner_of_virtual_address,
+    reached,
+    reservation_unchanged,
+    same_connection,
+    same_identity,
+    served_at,
+    session_survived,
+    stall_below,
+    writes_allowed,
+    writes_refused,
+)
+from lab.faults import array_powered_off, cable_pulled, target_killed
+from lab.host import LabHost
+from lab.loads import Loads
+from lab.running import Lab
+from lab.scenario import scenario
+from lab.scenarios.power import BOOT_BUDGET_MS
+from lab.scenarios.promises import RELOGIN_BUDGET_MS, TAKEOVER_BUDGET_MS, undisturbed
+from lab.scenarios.requests import TIME2WAIT_S
+from lab.scsi import preempt, record_identity, record_reservation, reserve, try_to_write
+from lab.waiting import wait_for
+
+KEY, OTHER_KEY = 0xA1, 0xB2
+"""Reservation keys of h1 and h2."""
+NEEDS_KERNEL = {"libiscsi": "it sends SCSI commands of its own, which needs a kernel's disks"}
+NOP_S = 2
+"""NOP-Out interval and timeout of a host that is to notice a dead port sooner than by default."""
+
+
+def _notice_soon(host: LabHost) -> None:
+    for name in ("interval", "timeout"):
+        host.open_iscsi.configure(f"node.conn[0].timeo.noop_out_{name}", str(NOP_S))
+
+
+def _reserved(lab: Lab, *, lasting: bool = False) -> LabHost:
+    """h1, which has reserved the disk and writes to it, while h2 is logged in as well.
+
+    `lasting`: reservation and writes must outlast a loss of power.
+    """
+    h1, h2 = lab.host("h1"), lab.host("h2")
+    h1.login()
+    h2.login()
+    h2.session("before")
+    reserve(h1, KEY, aptpl=lasting)
+    h1.start_writing(durable=lasting)
+    h1.keeps_writing()
+    _look(lab, "before")
+    return h1
+
+
+def _look(lab: Lab, moment: str) -> None:
+    """What both hosts are told of the disk, and whether h2 may write to it."""
+    for name in ("h1", "h2"):
+        record_identity(lab.host(name), moment)
+        record_reservation(lab.host(name), moment)
+    try_to_write(lab.host("h2"), moment)
+
+
+def _kept(budget_ms: float) -> list[Check]:
+    return [
+        *(reservation_unchanged(name) for name in ("h1", "h2")),
+        writes_refused("h2"),
+        *(same_identity(name) for name in ("h1", "h2")),
+        session_survived("h2"),
+        *undisturbed("h1", budget_ms),
+    ]
+
+
+def _finish(lab: Lab, budget_ms: float) -> list[Check]:
+    h1 = lab.host("h1")
+    h1.keeps_writing()
+    h1.stop_and_verify()
+    _look(lab, "after")
+    lab.host("h2").session("after")
+    return _kept(budget_ms)
+
+
+@scenario(
+    hosts=("h1", "h2"), policy=Policy(redirect="fixed", fixed={"h1": "p1"}), not_for=NEEDS_KERNEL
+)
+def reservation_kept(lab: Lab) -> Iterable[Check]:
+    """A host has reserved its disk; the port with it and with the virtual address dies."""
+    _reserved(lab)
+    home = lab.array.spec.home.name
+    lab.begin(cable_pulled(lab, home))
+    kept = _finish(lab, TAKEOVER_BUDGET_MS)
+    others = {port.name for port in lab.array.spec.ports} - {home}
+    return [
+        same_connection("h1"),
+        moved_to(lab.array.address_of(home), others),
+        moved_to(lab.array.virtual, others),
+        *kept,
+    ]
+
+
+@scenario(
+    hosts=("h1", "h2"),
+    policy=Policy(mode="redirect-only", relay=True),
+    full_capture=True,
+    targets=("lio",),
+    not_for=NEEDS_KERNEL,
+)
+def reservation_kept_by_relogin(lab: Lab) -> Iterable[Check]:
+    """A host has reserved its disk; it is asked to log in again, then its port dies.
+
+    Not with tgt, where a reservation belongs to the session that it came by: see
+    control-reservation-orphaned.
+    """
+    _notice_soon(lab.host("h1"))
+    h1 = _reserved(lab)
+    old = h1.session("before").address
+    lab.array.tell(command="drain", port=lab.array.port_of(old))
+    lab.observe_for(TIME2WAIT_S + 1.0)
+    h1.keeps_writing()
+    _look(lab, "moved")
+    lab.begin(cable_pulled(lab, lab.array.port_of(h1.session("moved").address)))
+    return [
+        asked_then_moved("h1", lab.array.virtual, lab.array.data_addresses() - {old}),
+        new_login("h1", lab.array.virtual),
+        *_finish(lab, RELOGIN_BUDGET_MS),
+    ]
+
+
+@scenario(
+    hosts=("h1", "h2"),
+    policy=Policy(store="file-write-through"),
+    targets=("lio",),
+    not_for=NEEDS_KERNEL,
+)
+def reservation_kept_by_power_cut(lab: Lab) -> Iterable[Check]:
+    """A host has reserved its disk, for good; the array loses its power and boots again."""
+    _reserved(lab, lasting=True)
+    lab.end(lab.begin(array_powered_off(lab)))
+    return _finish(lab, RELOGIN_BUDGET_MS + BOOT_BUDGET_MS)
+
+
+def _every_disk(lab: Lab) -> Loads:
+    """h1 logged in to each target, writing to the first and the last disk of each."""
+    h1 = lab.host("h1")
+    h1.login()
+    sessions = h1.initiator.sessions()
+    loads = Loads(h1, [(one, disk) for one in sessions for disk in (one.disks[0], one.disks[-1])])
+    record_identity(h1, "before")
+    loads.start()
+    loads.keep_writing()
+    return loads
+
+
+def _all_moved(lab: Lab, loads: Loads, budget_ms: float) -> list[Check]:
+    loads.keep_writing()
+    loads.stop_and_verify()
+    record_identity(lab.host("h1"), "after")
+    return [
+        session_survived("h1"),
+        same_identity("h1", sum(len(target.luns) for target in lab.array.spec.targets)),
+        login_answered("h1", lab.array.virtual, "0x0101"),
+        *(no_io_errors(name) for name in loads.names),
+        *(no_lost_writes(name) for name in loads.names),
+        *(stall_below(name, budget_ms) for name in loads.names),
+        one_owner_of_virtual_address(),
+        kernel_quiet(),
+        reached(),
+    ]
+
+
+@scenario(
+    topology="many_luns", policy=Policy(redirect="fixed", fixed={"h1": "p1"}), not_for=NEEDS_KERNEL
+)
+def many_luns(lab: Lab) -> Iterable[Check]:
+    """Several targets and LUNs move together: the port dies that a host's sessions are at."""
+    loads = _every_disk(lab)
+    home = lab.array.spec.home.name
+    lab.begin(cable_pulled(lab, home))
+    address = lab.array.address_of(home)
+    moved = _all_moved(lab, loads, TAKEOVER_BUDGET_MS)
+    return [same_connection("h1"), served_at("h1", address, "after"), *moved]
+
+
+@scenario(
+    topology="many_luns",
+    policy=Policy(mode="redirect-only", redirect="fixed", fixed={"h1": "p1"}),
+    not_for=NEEDS_KERNEL,
+)
+def size_after_relogin(lab: Lab) -> Iterable[Check]:
+    """The port dies and all of a host's sessions log in anew: each disk is who it was, as large."""
+    _notice_soon(lab.host("h1"))
+    loads = _every_disk(lab)
+    lost = lab.host("h1").session("before").address
+    lab.begin(cable_pulled(lab, lab.array.port_of(lost)))
+    moved = _all_moved(lab, loads, RELOGIN_BUDGET_MS)
+    return [
+        served_at("h1", lost, "before"),
+        served_at("h1", lab.array.data_addresses() - {lost}, "after"),
+        *moved,
+    ]
+
+
+@scenario(hosts=("h1", "h2"), listed=False, not_for=NEEDS_KERNEL)
+def control_reservation_preempted(lab: Lab) -> Iterable[Check]:
+    """The other host takes the reservation away while the disk is in use."""
+    _reserved(lab)
+    preempt(lab.host("h2"), OTHER_KEY, KEY)
+    h1 = lab.host("h1")
+    h1.stop_writing()
+    _look(lab, "after")
+    return _kept(TAKEOVER_BUDGET_MS)
+
+
+@scenario(
+    hosts=("h1", "h2"),
+    policy=Policy(mode="redirect-only"),
+    targets=("tgt",),
+    listed=False,
+    not_for=NEEDS_KERNEL,
+)
+def control_reservation_orphaned(lab: Lab) -> Iterable[Check]:
+    """tgt binds a reservation to a session: the host that logs in anew is shut out by its own."""
+    _notice_soon(lab.host("h1"))
+    h1 = _reserved(lab)
+    try_to_write(h1, "before")
+    lost = h1.session("before").address
+    lab.begin(cable_pulled(lab, lab.array.port_of(lost)))
+    wait_for(
+        "h1 to be back at another port",
+        lambda: [(s.state, s.address) for s in h1.initiator.sessions()],
+        until=lambda seen: seen[0][0] == "LOGGED_IN" and seen[0][1] not in ("", lost),
+        seconds=RELOGIN_BUDGET_MS / 1000,
+        every=0.2,
+    )
+    h1.stop_writing()
+    _look(lab, "after")
+    try_to_write(h1, "after")
+    return [writes_allowed("h1"), *_kept(RELOGIN_BUDGET_MS)]
+
+
+@scenario(hosts=("h1", "h2"), targets=("tgt",), not_for=NEEDS_KERNEL, listed=False)
+def control_reservation_forgotten(lab: Lab) -> Iterable[Check]:
+    """tgt keeps reservations in its memory: killed and started again, it knows of none."""
+    _reserved(lab)
+    lab.end(lab.begin(target_killed(lab)))
+    return _finish(lab, RELOGIN_BUDGET_MS)
+
+
+@scenario(targets=("tgt",), not_for=NEEDS_KERNEL, listed=False)
+def control_identity_changed(lab: Lab) -> Iterable[Check]:
+    """The same disk is served under another name after a while: only the array itself tells."""
+    h1, engine = lab.host("h1"), lab.array.engine
+    h1.login()
+    h1.start_writing()
+    h1.keeps_writing()
+    record_identity(h1, "before")
+    lab.timeline.add(lab.array.spec.name, "fault", name="renamed-disks", phase="begin")
+    engine.stop()
+    engine.start()
+    for target in lab.array.targets:
+        luns = (replace(lun, scsi_id=f"7{lun.scsi_id[1:]}") for lun in target.luns)
+        engine.create(replace(target, luns=tuple(luns)))
+    for address in sorted(lab.array.data_addresses()):
+        engine.expose(address)
+    h1.keeps_writing()
+    h1.stop_and_verify()
+    record_identity(h1, "after")
+    return [same_identity("h1"), *undisturbed("h1", RELOGIN_BUDGET_MS)]

@@ -1,0 +1,288 @@
+"""Ports that fail in other ways than by a clean cable pull, together, or again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+
+from lab.array import Policy
+from lab.checks import (
+    Check,
+    frames_dropped,
+    home_after_hold,
+    kernel_quiet,
+    moved_times,
+    moved_to,
+    new_login,
+    no_lost_writes,
+    one_owner_of_virtual_address,
+    reached,
+    recovered_after_errors,
+    same_connection,
+    session_survived,
+    unannounced,
+)
+from lab.checks.address import owners_at
+from lab.faults import (
+    announcements_lost,
+    cable_lossy,
+    cable_pulled,
+    port_deaf_or_mute,
+    port_silenced,
+)
+from lab.host import LabHost
+from lab.running import Lab
+from lab.scenario import scenario
+from lab.scenarios.promises import RELOGIN_BUDGET_MS, TAKEOVER_BUDGET_MS, undisturbed
+from lab.waiting import wait_for
+
+AT_P1 = Policy(redirect="fixed", fixed={"h1": "p1"})
+"""The port of the virtual address also serves h1, so that one fault takes both."""
+HOLD_S = 2.0
+DOWN_S = 5.0
+"""How long all ports are down: longer than NOP-Out interval and timeout, which are set to 1 s."""
+REPLACEMENT_S = 3
+"""node.session.timeo.replacement_timeout where the ports stay away for longer."""
+LOSSY_BUDGET_MS = 4000.0
+"""For a moved address with losses before and after: some retransmission timeouts, each doubled."""
+LOST_S = 0.4
+"""For how long announcements are lost; two of them are still to come then (Announcer, REPEAT_S)."""
+REPEATED_BUDGET_MS = 3000.0
+"""Until the last of them, which no neighbour entry refuses any more, and TCP's next try."""
+UNANNOUNCED_BUDGET_MS = 80_000.0
+"""Until the host looks for the address anew: its entry is good for 45 s at most, then waits 5 s and
+asks for 3 s (arp(7): base_reachable_time, delay_first_probe_time, mcast_solicit); and a login."""
+
+
+def _under_load(lab: Lab) -> LabHost:
+    h1 = lab.host("h1")
+    h1.login()
+    h1.start_writing()
+    h1.keeps_writing()
+    return h1
+
+
+def _wait_until_on(lab: Lab, address: str, port: str) -> None:
+    wait_for(
+        f"{address} to move to {port}",
+        lambda: owners_at(lab.timeline, address),
+        until=lambda owners: owners == {port},
+        seconds=10.0,
+        every=0.002,
+    )
+
+
+def _silent(lab: Lab, fault: AbstractContextManager[None]) -> list[Check]:
+    """The port that serves h1 and has the virtual address goes silent under load."""
+    h1 = _under_load(lab)
+    lab.begin(fault)
+    h1.keeps_writing()
+    h1.stop_and_verify()
+    return [
+        moved_to(lab.array.virtual, away_from="p1"),
+        moved_to(lab.array.address_of("p1"), away_from="p1"),
+        same_connection("h1"),
+        *undisturbed("h1", TAKEOVER_BUDGET_MS),
+    ]
+
+
+@scenario(policy=AT_P1)
+def silent_port(lab: Lab) -> Iterable[Check]:
+    """The switch drops all frames of a port, both ways; its carrier stays up."""
+    return _silent(lab, port_silenced(lab, "p1"))
+
+
+@scenario(policy=AT_P1)
+def mute_port(lab: Lab) -> Iterable[Check]:
+    """The switch drops what a port sends; what is sent to it arrives."""
+    return _silent(lab, port_deaf_or_mute(lab, "p1", "from"))
+
+
+@scenario(policy=AT_P1)
+def deaf_port(lab: Lab) -> Iterable[Check]:
+    """The switch drops what is sent to a port; what it sends arrives."""
+    return _silent(lab, port_deaf_or_mute(lab, "p1", "to"))
+
+
+@scenario(policy=Policy(redirect="fixed", fixed={"h1": "p1"}, probe=None), listed=False)
+def control_no_probes(lab: Lab) -> Iterable[Check]:
+    """silent-port with a controller that looks at carriers only: nobody moves the addresses."""
+    h1 = _under_load(lab)
+    silent = lab.begin(port_silenced(lab, "p1"))
+    lab.observe_for(2 * TAKEOVER_BUDGET_MS / 1000)
+    lab.end(silent)
+    h1.keeps_writing()
+    h1.stop_and_verify()
+    return [
+        moved_to(lab.array.address_of("p1"), away_from="p1"),
+        *undisturbed("h1", TAKEOVER_BUDGET_MS),
+    ]
+
+
+@scenario(policy=AT_P1)
+def second_failure(lab: Lab) -> Iterable[Check]:
+    """The port that took over dies as well, while the host's recovery from the first runs."""
+    h1 = _under_load(lab)
+    address = lab.array.address_of("p1")
+    lab.begin(cable_pulled(lab, "p1"))
+    _wait_until_on(lab, address, "p2")
+    lab.begin(cable_pulled(lab, "p2"))
+    h1.keeps_writing()
+    h1.stop_and_verify()
+    return [
+        moved_to(address, "p3"),
+        moved_to(lab.array.virtual, "p3"),
+        same_connection("h1"),
+        *undisturbed("h1", TAKEOVER_BUDGET_MS),
+    ]
+
+
+def _lose_all_ports(lab: Lab, replacement_s: int, down_s: float) -> str:
+    """All ports are down for `down_s` under the load of h1; the virtual address."""
+    h1 = lab.host("h1")
+    h1.open_iscsi.configure("node.session.timeo.replacement_timeout", str(replacement_s))
+    h1.open_iscsi.configure("node.conn[0].timeo.noop_out_interval", "1")
+    h1.open_iscsi.configure("node.conn[0].timeo.noop_out_timeout", "1")
+    _under_load(lab)
+    pulled = [lab.begin(cable_pulled(lab, port.name)) for port in lab.array.spec.ports]
+    lab.observe_for(down_s)
+    for number in pulled:
+        lab.end(number)
+    h1.keeps_writing()
+    h1.stop_and_verify()
+    return lab.array.virtual
+
+
+@scenario(
+    policy=Policy(hold_s=1.0),
+    not_for={"libiscsi": "it does not notice for so long, and goes on without a new login"},
+)
+def all_ports_lost(lab: Lab) -> Iterable[Check]:
+    """Every port is down, and back before the host gives its disk up (replacement_timeout)."""
+    virtual = _lose_all_ports(lab, 120, DOWN_S)
+    return [
+        new_login("h1", virtual),
+        *undisturbed("h1", DOWN_S * 1000 + RELOGIN_BUDGET_MS),
+    ]
+
+
+@scenario(
+    policy=Policy(hold_s=1.0),
+    not_for={"libiscsi": "it never gives its disk up, however long it is away"},
+)
+def all_ports_lost_for_long(lab: Lab) -> Iterable[Check]:
+    """Every port is down for longer than replacement_timeout: I/O errors, and then all is well."""
+    virtual = _lose_all_ports(lab, REPLACEMENT_S, REPLACEMENT_S + DOWN_S)
+    return [
+        recovered_after_errors("h1", 100),
+        new_login("h1", virtual),
+        session_survived("h1"),
+        no_lost_writes("h1"),
+        one_owner_of_virtual_address(),
+        kernel_quiet(but="I/O error"),
+        reached(),
+    ]
+
+
+def _flap(lab: Lab, times: int = 4) -> list[Check]:
+    """The port of h1 and of the virtual address goes down and up, again and again."""
+    h1 = _under_load(lab)
+    for _ in range(times):
+        pulled = lab.begin(cable_pulled(lab, "p1"))
+        lab.observe_for(HOLD_S / 8)
+        lab.end(pulled)
+        lab.observe_for(HOLD_S / 4)
+    h1.keeps_writing()
+    h1.stop_and_verify()
+    return [
+        moved_times(lab.array.virtual, 1),
+        moved_times(lab.array.address_of("p1"), 1),
+        same_connection("h1"),
+        *undisturbed("h1", TAKEOVER_BUDGET_MS),
+    ]
+
+
+@scenario(policy=Policy(redirect="fixed", fixed={"h1": "p1"}, hold_s=HOLD_S))
+def flapping_port(lab: Lab) -> Iterable[Check]:
+    """A port goes down and up faster than the hold time: its addresses move away once, and stay."""
+    return _flap(lab)
+
+
+@scenario(policy=Policy(redirect="fixed", fixed={"h1": "p1"}, hold_s=0.1), listed=False)
+def control_no_hold(lab: Lab) -> Iterable[Check]:
+    """flapping-port with no hold time to speak of: the addresses follow the port to and fro."""
+    return _flap(lab)
+
+
+@scenario(policy=Policy(redirect="fixed", fixed={"h1": "p1"}, hold_s=HOLD_S))
+def failback(lab: Lab) -> Iterable[Check]:
+    """A dead port comes back and stays up: its addresses come home once, after the hold time."""
+    h1 = _under_load(lab)
+    pulled = lab.begin(cable_pulled(lab, "p1"))
+    _wait_until_on(lab, lab.array.virtual, "p2")
+    h1.keeps_writing()
+    lab.end(pulled)
+    _wait_until_on(lab, lab.array.virtual, "p1")
+    lab.observe_for(1.0)
+    h1.keeps_writing()
+    h1.stop_and_verify()
+    return [
+        home_after_hold(lab.array.virtual, HOLD_S),
+        home_after_hold(lab.array.address_of("p1"), HOLD_S),
+        same_connection("h1"),
+        *undisturbed("h1", TAKEOVER_BUDGET_MS),
+    ]
+
+
+def _unheard(lab: Lab, lost_s: float | None, budget_ms: float) -> list[Check]:
+    """The port dies while announcements are lost, for `lost_s` or to the end."""
+    h1 = _under_load(lab)
+    address = lab.array.address_of("p1")
+    lost = lab.begin(announcements_lost(lab, "h1"))
+    lab.begin(cable_pulled(lab, "p1"))
+    if lost_s:
+        lab.observe_for(lost_s)
+        lab.end(lost)
+    h1.keeps_writing(seconds=budget_ms / 1000)
+    h1.stop_and_verify()
+    return [
+        unannounced("h1", address),
+        moved_to(address, away_from="p1"),
+        *undisturbed("h1", budget_ms),
+    ]
+
+
+@scenario(policy=AT_P1)
+def lost_announcement(lab: Lab) -> Iterable[Check]:
+    """A port dies, and the first announcements of where its addresses are do not reach the host."""
+    return _unheard(lab, LOST_S, REPEATED_BUDGET_MS)
+
+
+@scenario(
+    policy=AT_P1,
+    not_for={"libiscsi": "its connect waits for TCP's next try, which may be a minute away"},
+)
+def lost_announcements(lab: Lab) -> Iterable[Check]:
+    """The same, and no announcement ever reaches it: it has to look for the address itself."""
+    return _unheard(lab, None, UNANNOUNCED_BUDGET_MS)
+
+
+@scenario(
+    policy=AT_P1,
+    not_for={"libiscsi": "netem is in the kernel of a host, and this one has none of its own"},
+)
+def lossy_port(lab: Lab) -> Iterable[Check]:
+    """A path loses, delays, reorders and doubles frames, and meanwhile its port dies."""
+    h1 = _under_load(lab)
+    lossy = lab.begin(cable_lossy(lab, "h1"))
+    h1.keeps_writing()
+    lab.begin(cable_pulled(lab, "p1"))
+    h1.keeps_writing()
+    lab.end(lossy)
+    h1.stop_and_verify()
+    return [
+        frames_dropped("h1"),
+        moved_to(lab.array.address_of("p1"), away_from="p1"),
+        same_connection("h1"),
+        *undisturbed("h1", LOSSY_BUDGET_MS),
+    ]
