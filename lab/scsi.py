@@ -19,7 +19,7 @@ GOOD, CONFLICT = 0, 24
 WRITE_EXCLUSIVE = 1
 """Type of a reservation: others may read only (SPC-4, table 61)."""
 
-_REGISTER, _RESERVE, _PREEMPT = 0, 1, 4
+_REGISTER, _RESERVE = 0, 1
 _ROOM = 252
 
 
@@ -49,7 +49,7 @@ READ_RESERVATION = Command(bytes([0x5E, 1]) + bytes(6) + bytes([_ROOM, 0]), _ROO
 def reserve_out(action: int, key: int, new_key: int = 0, *, aptpl: bool = False) -> Command:
     """PERSISTENT RESERVE OUT (SPC-4, 6.16) with the service action `action`.
 
-    `key` is the one of the sender; `new_key` the one to register, or to preempt. `aptpl`: what is
+    `key` is the one of the sender, `new_key` the one to register. `aptpl`: what is
     registered shall outlast a loss of power.
     """
     kind = 0 if action == _REGISTER else WRITE_EXCLUSIVE
@@ -148,11 +148,4 @@ def reserve(host: LabHost, key: int, *, aptpl: bool = False) -> None:
     """
     device = host.initiator.sessions()[0].device
     steps = (reserve_out(_REGISTER, 0, key, aptpl=aptpl), reserve_out(_RESERVE, key))
-    _must(host, [(device, step) for step in steps])
-
-
-def preempt(host: LabHost, key: int, other: int) -> None:
-    """Register `key` for `host` at its first disk, and take the reservation of `other` away."""
-    device = host.initiator.sessions()[0].device
-    steps = (reserve_out(_REGISTER, 0, key), reserve_out(_PREEMPT, key, other))
     _must(host, [(device, step) for step in steps])

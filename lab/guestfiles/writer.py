@@ -153,7 +153,6 @@ class Writer:
         self._flush()
         say({"verified": {"blocks": len(self.acked), "lost": lost, "torn": torn}})
 
-
     def _expected(self, block: int, sequence: int) -> bool:
         if self.newest is not None and sequence > self.newest:
             return True

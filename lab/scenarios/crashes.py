@@ -53,13 +53,11 @@ def _died(lab: Lab) -> int:
     return sum(e["what"] == "died" for e in lab.timeline.events("controller"))
 
 
-@scenario(policy=Policy(redirect="fixed", fixed={"h1": "p1"}, hold_s=0.3), targets=("tgt",))
+@scenario(policy=Policy(redirect="fixed", fixed={"h1": "p1"}, hold_s=0.3))
 def controller_killed(lab: Lab) -> Iterable[Check]:
     """The controller is killed at each step of a move away and of one back: no address is doubled.
 
     A step is a line that it gives to ip; one that is started then finds what was done and goes on.
-    With tgt only: where processes are killed and started without end, the disk driver of the kernel
-    that LIO is in (User-Mode Linux 6.12, ubd) leaves answers of its disk lying for 5 to 60 s.
     """
     h1, virtual, address = _under_load(lab), lab.array.virtual, lab.array.address_of("p1")
     for line in range(1, MOST_LINES):

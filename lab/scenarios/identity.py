@@ -38,11 +38,11 @@ from lab.scenario import scenario
 from lab.scenarios.power import BOOT_BUDGET_MS
 from lab.scenarios.promises import RELOGIN_BUDGET_MS, TAKEOVER_BUDGET_MS, undisturbed
 from lab.scenarios.requests import TIME2WAIT_S
-from lab.scsi import preempt, record_identity, record_reservation, reserve, try_to_write
+from lab.scsi import record_identity, record_reservation, reserve, try_to_write
 from lab.waiting import wait_for
 
-KEY, OTHER_KEY = 0xA1, 0xB2
-"""Reservation keys of h1 and h2."""
+KEY = 0xA1
+"""Reservation key of h1."""
 NEEDS_KERNEL = {"libiscsi": "it sends SCSI commands of its own, which needs a kernel's disks"}
 NOP_S = 2
 """NOP-Out interval and timeout of a host that is to notice a dead port sooner than by default."""
@@ -214,17 +214,6 @@ def size_after_relogin(lab: Lab) -> Iterable[Check]:
         served_at("h1", lab.array.data_addresses() - {lost}, "after"),
         *moved,
     ]
-
-
-@scenario(hosts=("h1", "h2"), listed=False, not_for=NEEDS_KERNEL)
-def control_reservation_preempted(lab: Lab) -> Iterable[Check]:
-    """The other host takes the reservation away while the disk is in use."""
-    _reserved(lab)
-    preempt(lab.host("h2"), OTHER_KEY, KEY)
-    h1 = lab.host("h1")
-    h1.stop_writing()
-    _look(lab, "after")
-    return _kept(TAKEOVER_BUDGET_MS)
 
 
 @scenario(
