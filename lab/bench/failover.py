@@ -78,7 +78,11 @@ def run(
             say(f"{method.name}, trials {first + 1} to {first + count} of {trials}")
             found = in_sandbox(partial(_round, method, fault, count, image, probing))
             samples[method.name] += [Sample(**s) for s in found["samples"]]
-            versions.update(found["versions"])
+            for what, version in found["versions"].items():
+                # Another array than the others': its own line.
+                known = versions.setdefault(what, version)
+                if known != version:
+                    versions[f"{what} ({method.name})"] = version
             if "ended" in found:
                 say(f"{method.name}: {found['ended']}")
     return {
