@@ -11,6 +11,8 @@ from lab.timeline import Event, Timeline
 
 Look = Callable[[Timeline], Answer]
 
+_SHOWN = 4
+"""Of many owners, how many are named at the beginning and at the end."""
 CLAIMS = ("announcement", "arp-claim")
 """Kinds of event that say on the wire: this address is at this MAC."""
 
@@ -112,7 +114,11 @@ def _one_owner(timeline: Timeline, address: str) -> Answer:
         )
     if said and not macs:
         return unknown(f"{address} was claimed on the wire, but the ports' MACs are not recorded.")
-    holders = " then ".join(_and(s.ports) for s in states if s.ports)
+    held = [_and(s.ports) for s in states if s.ports]
+    left_out = len(held) - 2 * _SHOWN
+    if left_out > 0:
+        held[_SHOWN:-_SHOWN] = [f"({left_out} more)"]
+    holders = " then ".join(held)
     claimed = f"{len(said)} claims, all by the array's ports," if said else "nothing claimed it"
     return passed(f"{address} was on {holders}, never on two at once; {claimed} on the wire.")
 
