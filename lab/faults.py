@@ -6,7 +6,7 @@ import ipaddress
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 from pyroute2 import IPRoute
 
@@ -27,6 +27,16 @@ _SWITCH = {
 }
 LOSSY = "loss 1% delay 1ms 1ms reorder 5% duplicate 1%"
 """In the words of tc-netem(8): a bad cable, and a switch that queues."""
+
+
+@contextmanager
+def recorded(lab: Lab, where: str, fault: str, **details: Any) -> Iterator[None]:
+    """Put the beginning and the end of a fault on the timeline, around what makes and undoes it."""
+    lab.timeline.add(where, "fault", name=fault, phase="begin", **details)
+    try:
+        yield
+    finally:
+        lab.timeline.add(where, "fault", name=fault, phase="end")
 
 
 @contextmanager
@@ -84,13 +94,12 @@ def announcements_lost(lab: Lab, host: str) -> Iterator[None]:
 def _switch_told(lab: Lab, name: str, fault: str, what: str) -> Iterator[None]:
     begin, end = _SWITCH[what]
     argv = ["ip", "link", "set", "dev", lab.switch_end(name), "type", "bridge_slave"]
-    lab.timeline.add(name, "fault", name=fault, phase="begin")
-    lab.switch.run([*argv, *begin.split()])
-    try:
-        yield
-    finally:
-        lab.switch.run([*argv, *end.split()])
-        lab.timeline.add(name, "fault", name=fault, phase="end")
+    with recorded(lab, name, fault):
+        lab.switch.run([*argv, *begin.split()])
+        try:
+            yield
+        finally:
+            lab.switch.run([*argv, *end.split()])
 
 
 @contextmanager
@@ -117,25 +126,17 @@ def controller_killed(lab: Lab, *, next_dies_at: int = 0) -> Iterator[None]:
 
     `next_dies_at`: see Array.kill_controller.
     """
-    name = lab.array.spec.name
-    lab.timeline.add(name, "fault", name="controller-killed", phase="begin")
-    lab.array.kill_controller(next_dies_at=next_dies_at)
-    try:
+    with recorded(lab, lab.array.spec.name, "controller-killed"):
+        lab.array.kill_controller(next_dies_at=next_dies_at)
         yield
-    finally:
-        lab.timeline.add(name, "fault", name="controller-killed", phase="end")
 
 
 @contextmanager
 def front_killed(lab: Lab) -> Iterator[None]:
     """SIGKILL what answers at the virtual port; the array starts it again by itself."""
-    name = lab.array.spec.name
-    lab.timeline.add(name, "fault", name="front-killed", phase="begin")
-    lab.array.front.kill()
-    try:
+    with recorded(lab, lab.array.spec.name, "front-killed"):
+        lab.array.front.kill()
         yield
-    finally:
-        lab.timeline.add(name, "fault", name="front-killed", phase="end")
 
 
 @contextmanager
@@ -144,52 +145,47 @@ def target_killed(lab: Lab) -> Iterator[None]:
     name, engine = lab.array.spec.name, lab.array.engine
     if not isinstance(engine, KillableDaemon):
         raise BadInput(f"{name}: {engine.name} lives in its kernel and cannot be killed alone")
-    lab.timeline.add(name, "fault", name="target-killed", phase="begin")
-    engine.kill()
-    try:
-        yield
-    finally:
-        engine.restart()
-        lab.timeline.add(name, "fault", name="target-killed", phase="end")
+    with recorded(lab, name, "target-killed"):
+        engine.kill()
+        try:
+            yield
+        finally:
+            engine.restart()
 
 
 @contextmanager
 def host_powered_off(lab: Lab, name: str) -> Iterator[None]:
     """Cut the power of a host; when the fault ends it has booted again, with no session."""
     host = lab.host(name)
-    lab.timeline.add(name, "fault", name="power-cut", phase="begin")
-    host.power_cut()
-    try:
-        yield
-    finally:
-        host.power_on()
-        lab.timeline.add(name, "fault", name="power-cut", phase="end")
+    with recorded(lab, name, "power-cut"):
+        host.power_cut()
+        try:
+            yield
+        finally:
+            host.power_on()
 
 
 @contextmanager
 def initiator_frozen(lab: Lab, host: str) -> Iterator[None]:
     """Stop the initiator's process on `host`; its sessions go on in the kernel."""
     initiator = lab.host(host).open_iscsi
-    lab.timeline.add(host, "fault", name="initiator-frozen", phase="begin")
-    initiator.freeze()
-    try:
-        yield
-    finally:
-        initiator.thaw()
-        lab.timeline.add(host, "fault", name="initiator-frozen", phase="end")
+    with recorded(lab, host, "initiator-frozen"):
+        initiator.freeze()
+        try:
+            yield
+        finally:
+            initiator.thaw()
 
 
 @contextmanager
 def array_powered_off(lab: Lab) -> Iterator[None]:
     """Cut the power of the array; when the fault ends it is on again and serves."""
-    name = lab.array.spec.name
-    lab.timeline.add(name, "fault", name="power-cut", phase="begin")
-    lab.array.power_cut()
-    try:
-        yield
-    finally:
-        lab.array.power_on()
-        lab.timeline.add(name, "fault", name="power-cut", phase="end")
+    with recorded(lab, lab.array.spec.name, "power-cut"):
+        lab.array.power_cut()
+        try:
+            yield
+        finally:
+            lab.array.power_on()
 
 
 @contextmanager
@@ -198,25 +194,21 @@ def second_owner(lab: Lab, address: str, port: str) -> Iterator[None]:
     interface = lab.array.interface(port)
     whole = str(ipaddress.ip_interface(address))  # /32 or /128
     command = ["ip", "address", "add", whole, "dev", interface]
-    lab.timeline.add(port, "fault", name="second-owner", phase="begin")
-    lab.array.runner.run(command)
-    try:
-        yield
-    finally:
-        command[2] = "del"
-        lab.array.runner.run(command, check=False)  # the controller may have repaired it
-        lab.timeline.add(port, "fault", name="second-owner", phase="end")
+    with recorded(lab, port, "second-owner"):
+        lab.array.runner.run(command)
+        try:
+            yield
+        finally:
+            command[2] = "del"
+            lab.array.runner.run(command, check=False)  # the controller may have repaired it
 
 
 @contextmanager
 def block_overwritten(lab: Lab, block: int) -> Iterator[None]:
     """Overwrite block `block` (4 KiB) of the first disk behind everybody's back; not undone."""
     disk = lab.array.targets[0].luns[0].path
-    lab.timeline.add(lab.array.spec.name, "fault", name="block-overwritten", phase="begin")
-    with disk.open("r+b") as file:
-        file.seek(block * 4096)
-        file.write(b"\xff" * 4096)
-    try:
+    with recorded(lab, lab.array.spec.name, "block-overwritten"):
+        with disk.open("r+b") as file:
+            file.seek(block * 4096)
+            file.write(b"\xff" * 4096)
         yield
-    finally:
-        lab.timeline.add(lab.array.spec.name, "fault", name="block-overwritten", phase="end")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lab.errors import BadInput
+from lab.faults import recorded
 from lab.head import Head
 from lab.heads import HeadArray
 from lab.running import Lab
@@ -32,24 +33,23 @@ def head_unheard(lab: Lab, name: str) -> Iterator[None]:
     one, manager = head(lab, name), heads(lab).manager
     # States of a bridge's port (include/uapi/linux/if_bridge.h): 0 disabled, 3 forwarding.
     command = ["bridge", "link", "set", "dev", one.head.link, "state"]
-    lab.timeline.add(name, "fault", name="unheard", phase="begin")
-    manager.run([*command, "0"])
-    try:
-        yield
-    finally:
-        manager.run([*command, "3"], check=False)  # by itself, where the head has been off since
-        lab.timeline.add(name, "fault", name="unheard", phase="end")
+    with recorded(lab, name, "unheard"):
+        manager.run([*command, "0"])
+        try:
+            yield
+        finally:
+            # By itself, where the head has been off since.
+            manager.run([*command, "3"], check=False)
 
 
 @contextmanager
 def head_powered_off(lab: Lab, name: str) -> Iterator[None]:
     """Cut the power of a head; when the fault ends it is on again and its agent runs."""
     one = head(lab, name)
-    lab.timeline.add(name, "fault", name="power-cut", phase="begin")
-    one.cut()
-    one.darken()
-    try:
-        yield
-    finally:
-        one.power_on()
-        lab.timeline.add(name, "fault", name="power-cut", phase="end")
+    with recorded(lab, name, "power-cut"):
+        one.cut()
+        one.darken()
+        try:
+            yield
+        finally:
+            one.power_on()

@@ -16,6 +16,7 @@ from lab.checks.address import owners_at
 from lab.faults import cable_pulled, controller_killed
 from lab.head_faults import head_powered_off
 from lab.head_faults import head_unheard as unheard
+from lab.host import LabHost
 from lab.running import Lab
 from lab.scenario import scenario
 from lab.scenarios.promises import undisturbed
@@ -52,13 +53,18 @@ def _taken_over(lab: Lab) -> list[Check]:
     ]
 
 
-@scenario(topology="two_heads", policy=_POLICY, targets=("lio",))
-def head_power_cut(lab: Lab) -> Iterable[Check]:
-    """The head with the session loses its power: the other one answers, and the host is back."""
+def _under_load(lab: Lab) -> LabHost:
     h1 = lab.host("h1")
     h1.login()
     h1.start_writing()
     h1.keeps_writing()
+    return h1
+
+
+@scenario(topology="two_heads", policy=_POLICY, targets=("lio",))
+def head_power_cut(lab: Lab) -> Iterable[Check]:
+    """The head with the session loses its power: the other one answers, and the host is back."""
+    h1 = _under_load(lab)
     lab.begin(head_powered_off(lab, "a1a"))
     h1.keeps_writing()
     h1.stop_and_verify()
@@ -68,10 +74,7 @@ def head_power_cut(lab: Lab) -> Iterable[Check]:
 @scenario(topology="two_heads", policy=_POLICY, targets=("lio",))
 def head_and_controller_lost(lab: Lab) -> Iterable[Check]:
     """The controller is killed as a head loses its power: the next one finds it dark, and moves."""
-    h1 = lab.host("h1")
-    h1.login()
-    h1.start_writing()
-    h1.keeps_writing()
+    h1 = _under_load(lab)
     lab.begin(controller_killed(lab))
     lab.begin(head_powered_off(lab, "a1a"))
     h1.keeps_writing()
@@ -82,10 +85,7 @@ def head_and_controller_lost(lab: Lab) -> Iterable[Check]:
 @scenario(topology="two_heads", policy=_POLICY, targets=("lio",))
 def head_unheard(lab: Lab) -> Iterable[Check]:
     """The controller does not hear a head that goes on serving: it is cut off before the move."""
-    h1 = lab.host("h1")
-    h1.login()
-    h1.start_writing()
-    h1.keeps_writing()
+    h1 = _under_load(lab)
     lab.begin(unheard(lab, "a1a"))
     _moved(lab)
     h1.keeps_writing()
@@ -96,10 +96,7 @@ def head_unheard(lab: Lab) -> Iterable[Check]:
 @scenario(topology="two_heads", policy=_POLICY, targets=("lio",))
 def head_port_lost(lab: Lab) -> Iterable[Check]:
     """The data port of a head dies: it gives its addresses up, the other one takes them."""
-    h1 = lab.host("h1")
-    h1.login()
-    h1.start_writing()
-    h1.keeps_writing()
+    h1 = _under_load(lab)
     lab.begin(cable_pulled(lab, "a1a"))
     _moved(lab)
     h1.keeps_writing()
@@ -115,10 +112,7 @@ def head_port_lost(lab: Lab) -> Iterable[Check]:
 )
 def control_no_fencing(lab: Lab) -> Iterable[Check]:
     """head-unheard with fencing switched off: both heads have the addresses, and both write."""
-    h1 = lab.host("h1")
-    h1.login()
-    h1.start_writing()
-    h1.keeps_writing()
+    h1 = _under_load(lab)
     lab.begin(unheard(lab, "a1a"))
     _moved(lab)
     lab.observe_for(0.5)
