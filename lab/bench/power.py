@@ -35,7 +35,7 @@ _BOOT_SECONDS = 60.0
 _BEFORE_S = 0.1
 TIME2WAIT = "DefaultTime2Wait"
 PARTS = {
-    "detected": "the controller has missed enough heartbeats",
+    "detected": "the controller has seen its link go dark, or has not heard of it for a second",
     "fenced": "the head's power is known to be cut",
     "moved": "its address is up on the other head, which says so on the wire",
     "reset": "the other head has told the host that its connection is gone",
