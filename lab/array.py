@@ -209,6 +209,8 @@ class Array:
         # One script, for each command that is started in a guest costs it 50 ms.
         script = ["set -e"]
         script += [f"echo {value} > {path}" for path, value in placing.sysctls(config).items()]
+        if self.policy.controller:
+            script.append(placing.quick_rto())
         for option, lines in batches.items():
             if lines:
                 script += [f"ip {option} -batch - <<'.'", *lines, "."]

@@ -116,6 +116,7 @@ class Head(Array):
             batches[f"-{family}"] = [one for one in lines if not one.startswith("addr ")]
         script = ["set -e"]
         script += [f"echo {value} > {path}" for path, value in placing.sysctls(config).items()]
+        script.append(placing.quick_rto())
         for option, lines in batches.items():
             if lines:
                 script += [f"ip {option} -batch - <<'.'", *lines, "."]
