@@ -12,7 +12,6 @@ from lab.commands import Runner
 from lab.controller import addresses as placing
 from lab.controller import config as controller_config
 from lab.errors import BadInput, LabError
-from lab.initiator import OpenIscsi
 from lab.keeper import Keeper
 from lab.observe import GuestAddressWatcher
 from lab.policy import Policy as Policy
@@ -20,7 +19,7 @@ from lab.requests import PortRelay
 from lab.site import Site
 from lab.supervisor import Supervisor
 from lab.timeline import Event, Timeline
-from lab.topology import ArraySpec, ArrayTopo, HostSpec
+from lab.topology import ArraySpec, ArrayTopo, HostSpec, initiator_name
 from targets import engines
 from targets.base import Lun, OwnKernel, TargetSpec
 from targets.uniform_port import UniformPort
@@ -69,7 +68,7 @@ class Array:
                 target.iqn,
                 self._luns(number),
                 access.array.of_target,
-                tuple(OpenIscsi.initiator_name(host) for host in access.allowed),
+                tuple(initiator_name(host) for host in access.allowed),
             )
             for number, target in enumerate(self.spec.targets)
         ]
@@ -205,7 +204,7 @@ class Array:
         config = controller_config.parse(self._config())
         links = ["lo", *config.interfaces.values()]
         batches = {"": [f"link set {name} up" for name in links]}
-        batches |= {f"-{f}": placing.setup_lines(config, f) for f in (4, 6)}
+        batches |= {f"-{f}": self._address_lines(config, f) for f in (4, 6)}
         # One script, for each command that is started in a guest costs it 50 ms.
         script = ["set -e"]
         script += [f"echo {value} > {path}" for path, value in placing.sysctls(config).items()]
@@ -215,6 +214,9 @@ class Array:
             if lines:
                 script += [f"ip {option} -batch - <<'.'", *lines, "."]
         self.runner.run(["sh"], stdin="\n".join([*script, ""]))
+
+    def _address_lines(self, config: controller_config.Config, family: int) -> list[str]:
+        return placing.setup_lines(config, family)
 
     def _open(self) -> None:
         """Open the virtual port, and let the controller take over."""

@@ -56,11 +56,12 @@ def _serve_one(desk: socket.socket, obey: Obey) -> bool:
         connection.settimeout(5.0)
         try:
             order = dict(json.loads(file.readline()))
+        except (ValueError, TypeError, OSError):
+            return False  # no order: somebody looked whether the lab is up
+        try:
             answer = obey(order)
         except LabError as error:
             answer = {"error": str(error), "exit_code": error.exit_code}
-        except (ValueError, TypeError, OSError):
-            return False  # no order: somebody looked whether the lab is up
         try:
             file.write(json.dumps(answer) + "\n")
             file.flush()

@@ -50,13 +50,12 @@ def cable_pulled(lab: Lab, name: str) -> Iterator[None]:
     # By netlink, for a process that does it would blur the moment by some milliseconds.
     with IPRoute() as route:
         (index,) = route.link_lookup(ifname=interface)
-        lab.timeline.add(name, "fault", name="carrier-loss", phase="begin")
-        route.link("set", index=index, state="down")
-        try:
-            yield
-        finally:
-            route.link("set", index=index, state="up")
-            lab.timeline.add(name, "fault", name="carrier-loss", phase="end")
+        with recorded(lab, name, "carrier-loss"):
+            route.link("set", index=index, state="down")
+            try:
+                yield
+            finally:
+                route.link("set", index=index, state="up")
 
 
 @contextmanager
@@ -66,13 +65,12 @@ def port_silenced(lab: Lab, name: str) -> Iterator[None]:
     with IPRoute() as route:
         (index,) = route.link_lookup(ifname=interface)
         bridge = route.get_links(index)[0].get_attr("IFLA_MASTER")
-        lab.timeline.add(name, "fault", name="silent", phase="begin")
-        route.link("set", index=index, master=0)
-        try:
-            yield
-        finally:
-            route.link("set", index=index, master=bridge)
-            lab.timeline.add(name, "fault", name="silent", phase="end")
+        with recorded(lab, name, "silent"):
+            route.link("set", index=index, master=0)
+            try:
+                yield
+            finally:
+                route.link("set", index=index, master=bridge)
 
 
 @contextmanager
@@ -107,17 +105,16 @@ def cable_lossy(lab: Lab, host: str, netem: str = LOSSY) -> Iterator[None]:
     """Spoil what `host` sends, by netem in its own kernel; what came of it is on the timeline."""
     one = lab.host(host)
     runner, device = one.runner, one.spec.interface.removeprefix(f"{host}-")
-    lab.timeline.add(host, "fault", name="lossy", phase="begin", netem=netem)
     qdisc = ["tc", "qdisc", "add", "dev", device, "root", "netem", *netem.split()]
-    runner.run(["sh", "-c", 'modprobe sch_netem && exec "$@"', "sh", *qdisc])
-    try:
-        yield
-    finally:
-        shown = runner.run(["tc", "-s", "-j", "qdisc", "show", "dev", device]).output
-        (counted,) = (one for one in json.loads(shown) if one["kind"] == "netem")
-        runner.run(["tc", "qdisc", "del", "dev", device, "root"])
-        lab.timeline.add(host, "netem", packets=counted["packets"], dropped=counted["drops"])
-        lab.timeline.add(host, "fault", name="lossy", phase="end")
+    with recorded(lab, host, "lossy", netem=netem):
+        runner.run(["sh", "-c", 'modprobe sch_netem && exec "$@"', "sh", *qdisc])
+        try:
+            yield
+        finally:
+            shown = runner.run(["tc", "-s", "-j", "qdisc", "show", "dev", device]).output
+            (counted,) = (one for one in json.loads(shown) if one["kind"] == "netem")
+            runner.run(["tc", "qdisc", "del", "dev", device, "root"])
+            lab.timeline.add(host, "netem", packets=counted["packets"], dropped=counted["drops"])
 
 
 @contextmanager

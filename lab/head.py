@@ -9,7 +9,6 @@ from typing import Any
 
 from lab.array import Array, Policy
 from lab.commands import Process
-from lab.controller import addresses as placing
 from lab.controller import config as controller_config
 from lab.guest import KernelHost
 from lab.guest_clock import align
@@ -107,20 +106,10 @@ class Head(Array):
             "interval_ms": HEARTBEAT["interval_ms"],
         }
 
-    def _place(self) -> None:
-        """Bring the port up, with rules and routes for all addresses, and none of them."""
-        config = controller_config.parse(self._config())
-        batches = {"": [f"link set {name} up" for name in ("lo", *config.interfaces.values())]}
-        for family in (4, 6):
-            lines = placing.setup_lines(config, family)
-            batches[f"-{family}"] = [one for one in lines if not one.startswith("addr ")]
-        script = ["set -e"]
-        script += [f"echo {value} > {path}" for path, value in placing.sysctls(config).items()]
-        script.append(placing.quick_rto())
-        for option, lines in batches.items():
-            if lines:
-                script += [f"ip {option} -batch - <<'.'", *lines, "."]
-        self.runner.run(["sh"], stdin="\n".join([*script, ""]))
+    def _address_lines(self, config: controller_config.Config, family: int) -> list[str]:
+        """Rules and routes for all addresses, and none of them: these come by order."""
+        lines = super()._address_lines(config, family)
+        return [one for one in lines if not one.startswith("addr ")]
 
     def _open(self) -> None:
         """Open the virtual port, with an answer for each host, and start the agent."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from mininet.node import Host
@@ -106,8 +107,10 @@ class LabHost:
         return self.session("login")
 
     def session(self, moment: str) -> Session:
-        """Its session, also put on the timeline under the name `moment`."""
-        found = self.initiator.snapshot(moment)
+        """Its first session; all of them are put on the timeline under the name `moment`."""
+        found = self.initiator.sessions()
+        for session in found:
+            self.lab.timeline.add(self.name, "session", moment=moment, **asdict(session))
         if not found:
             raise LabError(f"{self.name} has no session ({moment})")
         return found[0]

@@ -7,7 +7,7 @@ import re
 import struct
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from lab.access import Secrets
 from lab.commands import Process, Runner
 from lab.errors import BadInput, CommandFailed, LabError, WaitTimeout
 from lab.timeline import Timeline
+from lab.topology import initiator_name
 from lab.waiting import wait_for
 from targets.base import ChapAccount, join_portal, split_portal
 
@@ -67,7 +68,6 @@ class Initiator(Protocol):
     """What a scenario needs of an initiator."""
 
     name: str
-    version: str
     relogin_ms: float
     """Within which its disk goes on after it has lost its port and has to log in anew."""
 
@@ -85,9 +85,6 @@ class Initiator(Protocol):
 
     def sessions(self) -> list[Session]:
         """The sessions there are now."""
-
-    def snapshot(self, moment: str) -> list[Session]:
-        """The sessions now, each also put on the timeline with `moment`."""
 
     def logout(self, target: str) -> None:
         """Log out of `target`."""
@@ -111,17 +108,11 @@ class OpenIscsi:
     def __init__(self, runner: Runner, timeline: Timeline, logs: Path) -> None:
         self._runner, self._timeline, self._logs = runner, timeline, logs
         self.name = runner.host
-        self.version = ""
         self._daemon: Process | None = None
-
-    @staticmethod
-    def initiator_name(host: str) -> str:
-        """The iSCSI name of `host`."""
-        return f"iqn.2026-01.lab.failover:host-{host}"
 
     def start(self) -> None:
         """Start iscsid, whose log goes to the run folder, and wait until it answers."""
-        name = f"InitiatorName={self.initiator_name(self.name)}"
+        name = f"InitiatorName={initiator_name(self.name)}"
         begin = (
             f"echo {name} > /etc/iscsi/initiatorname.iscsi; modprobe -a iscsi_tcp sd_mod; "
             "exec /usr/sbin/iscsid -f -d 3"
@@ -206,13 +197,6 @@ class OpenIscsi:
     def writer(self, session: Session) -> list[str]:
         """See Initiator; a program of the guest."""
         return ["python3", "/run/lab/writer.py", f"/dev/{session.device}"]
-
-    def snapshot(self, moment: str) -> list[Session]:
-        """See Initiator."""
-        found = self.sessions()
-        for session in found:
-            self._timeline.add(self.name, "session", moment=moment, **asdict(session))
-        return found
 
 
 def _chap(prefix: str, ours: ChapAccount | None, theirs: ChapAccount | None) -> dict[str, str]:

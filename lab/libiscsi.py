@@ -14,16 +14,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from lab.access import Secrets
 from lab.commands import LocalProcess, LocalRunner, require
 from lab.errors import BadInput, CommandFailed, LabError, Missing, WaitTimeout
-from lab.initiator import Disk, OpenIscsi, Session
+from lab.initiator import Disk, Session
 from lab.nbd import NbdDisk
 from lab.observe.conversation import ASIDE
 from lab.timeline import Timeline
+from lab.topology import initiator_name
 from lab.waiting import wait_for
 from targets.base import ChapAccount, join_portal, split_portal
 
@@ -91,14 +92,13 @@ class Libiscsi:
         self._runner, self._timeline, self._logs = runner, timeline, logs
         self._work, self._luns = work, luns
         self.name = runner.host
-        self.version = ""
         self._disks: list[_Opened] = []
         self._opened = 0
         self._known = Secrets()
 
     @property
     def _iqn(self) -> str:
-        return OpenIscsi.initiator_name(self.name)
+        return initiator_name(self.name)
 
     def start(self) -> None:
         """There is nothing to start before a login."""
@@ -194,13 +194,6 @@ class Libiscsi:
     def sessions(self) -> list[Session]:
         """See Initiator; `state` is LOGGED_IN while qemu-nbd has a TCP connection to a portal."""
         return [self._session(disk) for disk in self._disks]
-
-    def snapshot(self, moment: str) -> list[Session]:
-        """The sessions now, each also put on the timeline with `moment`."""
-        found = self.sessions()
-        for session in found:
-            self._timeline.add(self.name, "session", moment=moment, **asdict(session))
-        return found
 
     def _session(self, disk: _Opened) -> Session:
         connection = self._connection(disk)

@@ -16,7 +16,7 @@ from lab.options import Json
 _out = Console(highlight=False)
 
 Run = Annotated[
-    Path | None, typer.Option("--run", help="Run folder of the lab, if several are up.")
+    Path | None, typer.Option("--run", help="Run folder of the lab, if runs/ has not just it.")
 ]
 Port = Annotated[str, typer.Argument(help="A port of the array.")]
 Cable = Annotated[str, typer.Argument(help="A port of the array, or a host.")]

@@ -68,6 +68,11 @@ class HostSpec:
     place: str
 
 
+def initiator_name(host: str) -> str:
+    """The iSCSI name of the host `host`."""
+    return f"iqn.2026-01.lab.failover:host-{host}"
+
+
 @dataclass
 class ArraySpec:
     """A storage system: ports in takeover order, virtual addresses, and targets, one or more.

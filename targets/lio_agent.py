@@ -16,7 +16,6 @@ import re
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -208,8 +207,8 @@ def _authenticate(thing: Any, credentials: dict[str, str]) -> None:
         setattr(thing, f"chap_{name}", value)
 
 
-def keep_asking(device: str) -> None:
-    """Read a block of `device` now and then, past the cache, for as long as this process lives.
+def keep_asking(device: str, ended: threading.Event) -> None:
+    """Read a block of `device` now and then, past the cache, until `ended`.
 
     A User-Mode Linux kernel is told once that its disk has answered (EPOLLET in
     arch/um/os-Linux/irq.c); on a busy machine it was seen to leave the answer unread until the next
@@ -217,16 +216,17 @@ def keep_asking(device: str) -> None:
     """
     handle = os.open(device, os.O_RDONLY | os.O_DIRECT)
     buffer = mmap.mmap(-1, 4096)  # of a page of its own, as O_DIRECT wants it
-    while True:
+    while not ended.wait(ASK_S):
         os.preadv(handle, [buffer], 0)
-        time.sleep(ASK_S)
 
 
 def main() -> None:
     """Serve requests until standard input ends."""
     load(sys.argv[1])
+    ended = threading.Event()
     for _ in range(2):  # what one has asked may be left unread as well
-        threading.Thread(target=keep_asking, args=(sys.argv[1],), daemon=True).start()
+        asking = threading.Thread(target=keep_asking, args=(sys.argv[1], ended), daemon=True)
+        asking.start()
     agent = Agent()
     version = (CONFIG / "target/version").read_text().strip()
     print(json.dumps({"version": version, "kernel": os.uname().release}), flush=True)
@@ -237,6 +237,7 @@ def main() -> None:
         except Exception as error:  # whatever it is, the array wants to know, and go on
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), flush=True)
+    ended.set()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from lab import doctor as machine
 from lab import release as images
 from lab import run as runs
 from lab.bench.harness import in_sandbox
+from lab.errors import BadInput
 from lab.options import Json, Out, ProbeCount, ProbeInterval, Release
 from lab.policy import Probing
 from lab.progress import Progress
@@ -66,6 +67,8 @@ def bench_failover(
     machine.require_for_runs()
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     folder = out or Path("runs") / f"{stamp}-bench-failover"
+    if fault == "power" and probing != Probing():
+        raise BadInput("--fault power: heads are not probed by --probe-…; leave these out")
     measure = power.run if fault == "power" else partial(failover.run, probing=probing)
     names = method or [*(power.METHODS if fault == "power" else METHODS)]
     run_folder = runs.make_folder(folder, 1 << 20)
@@ -77,6 +80,8 @@ def bench_failover(
         runs.discard_unused(run_folder)
         raise
     chosen = "".join(f" --method {name}" for name in method or ())
+    if probing != Probing():
+        chosen += f" --probe-interval-ms {probe_interval_ms:g} --probe-count {probe_count}"
     found["command"] = f"lab bench failover --fault {fault} --trials {trials}{chosen}"
     table = publish.write(folder, found)
     if as_json:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from bisect import bisect_left
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -47,7 +49,7 @@ def run(image: Image, work: Path, count: int, say: Callable[[str], None]) -> dic
             wait_for(
                 f"{address} to return to {port}",
                 lambda: lab.array.owners(address),
-                until=lambda owners, home=port: owners == {home},  # type: ignore[misc]
+                until=partial(operator.eq, {port}),
                 seconds=20,
             )
             used.append(_used(timeline))

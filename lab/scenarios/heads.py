@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 
 from lab.array import Policy
 from lab.checks import (
@@ -53,6 +54,16 @@ def _taken_over(lab: Lab) -> list[Check]:
     ]
 
 
+def _lose_head(lab: Lab, *faults: AbstractContextManager[None]) -> list[Check]:
+    """Under the load of h1 `faults` befall the head that serves it."""
+    h1 = _under_load(lab)
+    for fault in faults:
+        lab.begin(fault)
+    h1.keeps_writing()
+    h1.stop_and_verify()
+    return _survives(lab)
+
+
 def _under_load(lab: Lab) -> LabHost:
     h1 = lab.host("h1")
     h1.login()
@@ -64,22 +75,13 @@ def _under_load(lab: Lab) -> LabHost:
 @scenario(topology="two_heads", policy=_POLICY, targets=("lio",))
 def head_power_cut(lab: Lab) -> Iterable[Check]:
     """The head with the session loses its power: the other one answers, and the host is back."""
-    h1 = _under_load(lab)
-    lab.begin(head_powered_off(lab, "a1a"))
-    h1.keeps_writing()
-    h1.stop_and_verify()
-    return _survives(lab)
+    return _lose_head(lab, head_powered_off(lab, "a1a"))
 
 
 @scenario(topology="two_heads", policy=_POLICY, targets=("lio",))
 def head_and_controller_lost(lab: Lab) -> Iterable[Check]:
     """The controller is killed as a head loses its power: the next one finds it dark, and moves."""
-    h1 = _under_load(lab)
-    lab.begin(controller_killed(lab))
-    lab.begin(head_powered_off(lab, "a1a"))
-    h1.keeps_writing()
-    h1.stop_and_verify()
-    return _survives(lab)
+    return _lose_head(lab, controller_killed(lab), head_powered_off(lab, "a1a"))
 
 
 @scenario(topology="two_heads", policy=_POLICY, targets=("lio",))

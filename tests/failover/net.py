@@ -101,7 +101,8 @@ def guest_network(work: Path, disks: Path) -> Iterator[Net]:
         pytest.skip("mounts of its own are not allowed here")
     sandbox.mount("none", Path("/"), flags=MS_REC | MS_PRIVATE)
     setLogLevel("critical")
-    with contextlib.ExitStack() as undo, namespace("hosts") as (hosts, pid):
+    # Its power goes before its cable does, which ends with the other namespace.
+    with namespace("hosts") as (hosts, pid), contextlib.ExitStack() as undo:
         sandbox.mount_tmpfs(work)
         undo.callback(sandbox.unmount, work)
         space = GuestSpace.prepare(image, work)

@@ -35,9 +35,6 @@ def run(run_scenario, name, *options):
 
 @pytest.mark.parametrize("name", SEED)
 def test_what_the_storage_system_promises(run_scenario, name):
-    one = scenarios.find(name)
-    if "libiscsi" in one.not_for:
-        pytest.skip(one.not_for["libiscsi"])
     result = run(run_scenario, name)
     assert result["initiator"] == "libiscsi"
     assert "--initiator libiscsi" in result["command"]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from lab.commands import Result
 from lab.errors import CommandFailed, LabError, WaitTimeout
+from lab.host import LabHost
 from lab.initiator import Disk, OpenIscsi, parse_sessions
 from lab.timeline import Timeline
 
@@ -150,8 +152,10 @@ def test_what_is_broken_here_is_no_failure_of_the_array(status):
         one.login(IQN, "10.0.0.1")
 
 
-def test_a_snapshot_is_recorded():
+def test_a_session_is_recorded():
     one, timeline = initiator(sessions=ONE)
-    (session,) = one.snapshot("before")
+    host = LabHost(SimpleNamespace(timeline=timeline), SimpleNamespace(name="h1"), None)
+    host._initiator = one
+    session = host.session("before")
     (event,) = timeline.events("session", "h1")
     assert (event["moment"], event["current"]) == ("before", session.current)
