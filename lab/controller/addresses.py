@@ -2,7 +2,8 @@
 
 Several ports are in one subnet, so what leaves from an address must leave through the port that
 has it: every address has a routing table of its own and a rule `from ADDRESS lookup TABLE`. A move
-takes the address off one port, puts it on another and points its table there, in one write.
+points its table to another port, takes the address off the one and puts it on the other, in one
+write.
 """
 
 from __future__ import annotations
@@ -81,6 +82,22 @@ def rule_lines(config: Config, family: int) -> list[str]:
     ]
 
 
+def lasting_lines(config: Config) -> list[str]:
+    """IPv4 addresses of ports that are one kernel's stay its own while they are on no port.
+
+    For a moment they are on none when they move, and what leaves from an address that is not
+    local is refused (ip_route_output_key_hash_rcu, net/ipv4/route.c). TCP then tries again when it
+    would probe a closed window, after 200 ms at least (tcp_probe0_base, include/net/tcp.h). They
+    are not to be heard of at a port that does not have them: see arp_ignore above. IPv6 does not
+    ask. Not for heads: there an address that has left is another kernel's.
+    """
+    return [
+        f"route replace local {place.address} dev lo metric {METRIC}"
+        for place in config.places.values()
+        if place.family == 4
+    ]
+
+
 def setup_lines(config: Config, family: int = 4) -> list[str]:
     """Lines that put every address on its home port, for `ip -4|-6 -force -batch -`.
 
@@ -95,7 +112,8 @@ def setup_lines(config: Config, family: int = 4) -> list[str]:
     for address in sorted(config.desired.addresses, key=lambda a: a.virtual):
         place = config.places[address.address]
         if place.family == family:
-            lines += add_lines(place, config.interfaces[address.home])
+            home = config.interfaces[address.home]
+            lines += [add_line(place, home), route_line(place, home)]
     return lines
 
 
@@ -113,17 +131,14 @@ def remove_line(place: Place, interface: str, prefix: int | None = None) -> str:
     return f"addr del {place.address}/{length} dev {interface}"
 
 
-def add_lines(place: Place, interface: str) -> list[str]:
-    """Put an address on, and send what comes from it through there.
+def add_line(place: Place, interface: str) -> str:
+    """Put an address on.
 
     noprefixroute: no route of the main table changes with it. nodad: an IPv6 address that waits
     a second for nobody to object is not taken over.
     """
     flags = "nodad noprefixroute" if place.family == 6 else "noprefixroute"
-    return [
-        f"addr add {place.address}/{place.prefix} dev {interface} {flags}",
-        route_line(place, interface),
-    ]
+    return f"addr add {place.address}/{place.prefix} dev {interface} {flags}"
 
 
 def route_line(place: Place, interface: str) -> str:
@@ -146,9 +161,14 @@ def action_lines(
 ) -> tuple[list[str], dict[str, frozenset[str]]]:
     """The lines that execute `actions`, in their order, and who has each address afterwards.
 
-    `prefix` tells the prefix length that the kernel has for an address at an owner.
+    `prefix` tells the prefix length that the kernel has for an address at an owner. First the
+    routes: what leaves from an address from now on leaves through its new port.
     """
-    lines: list[str] = []
+    lines = [
+        route_line(config.places[action.address], config.interfaces[action.port])
+        for action in actions
+        if isinstance(action, AddAddress)
+    ]
     owners: dict[str, frozenset[str]] = {}
     for action in actions:
         if isinstance(action, RemoveAddress):
@@ -157,7 +177,7 @@ def action_lines(
             lines.append(remove_line(config.places[action.address], interface, length))
             owners.setdefault(action.address, frozenset())
         elif isinstance(action, AddAddress):
-            lines += add_lines(config.places[action.address], config.interfaces[action.port])
+            lines.append(add_line(config.places[action.address], config.interfaces[action.port]))
             owners[action.address] = frozenset([action.port])
     return lines, owners
 

@@ -21,6 +21,7 @@ from lab.controller.addresses import (
     action_lines,
     add_rules6,
     flush_line,
+    lasting_lines,
     route_line,
     rule_lines,
 )
@@ -300,7 +301,7 @@ class Service:
         self.dead = set()
         if self.rules_wanted:
             self.rules_wanted = False
-            lines += rule_lines(self.config, 4)
+            lines += [*rule_lines(self.config, 4), *lasting_lines(self.config)]
             add_rules6(rule_lines(self.config, 6))
         names, self.routes_wanted = self.routes_wanted, set()
         live = self.watch.links()

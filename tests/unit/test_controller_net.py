@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -215,6 +216,22 @@ def test_changes_by_hand_are_put_right(net_of, control):
         wait_for(command, net.where, until=lambda seen: seen == at_home(net), seconds=2)
         controller.until("settled")
         assert net.reachable(net.vip)
+
+
+def test_an_address_stays_local_while_it_is_on_no_port(net_of, control):
+    net = net_of()
+    controller = control(net)
+    controller.process.send_signal(signal.SIGSTOP)
+    ask = f"ip route get {net.host} from {net.data['p1']}"
+    try:
+        net.array.run(f"ip addr del {net.data['p1']}/24 dev a1-p1")
+        assert "dev a1-p1 table" in net.array.run(ask)
+        net.switch.run("ip neigh flush all")
+        assert not net.reachable(net.data["p1"]), "no port has it, yet one answers for it"
+        net.array.run(f"ip route del local {net.data['p1']} dev lo")
+        assert not net.array.run(ask, check=False), "what leaves is refused, and TCP waits 200 ms"
+    finally:
+        controller.process.send_signal(signal.SIGCONT)
 
 
 def test_orders(net_of, control):

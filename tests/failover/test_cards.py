@@ -1,0 +1,24 @@
+"""The network cards of the lab's machines behave as real ones do."""
+
+from net import guest_network, namespace
+
+from lab.running import give_queues
+
+
+def test_a_guest_hands_frames_on_by_threads(tmp_path):
+    """Else it forgets interrupts: see lab/guest.py."""
+    show = ["sh", "-c", "cd /sys/class/net; grep -H . */threaded"]
+    work = tmp_path / "work"
+    work.mkdir()
+    with guest_network(work, tmp_path) as net:
+        assert {"p1/threaded:1", "mgmt0/threaded:1"} <= set(net.array.run(show).output.split())
+
+
+def test_a_port_has_a_queue():
+    """Else TCP is told that a cable was pulled: see lab/running.py."""
+    with namespace("a1") as (runner, _):
+        runner.run(["sh", "-c", "ip link add v0 type veth peer name v1; ip link set v0 up"])
+        show = ["tc", "qdisc", "show", "dev", "v0"]
+        assert "noqueue" in runner.run(show).output
+        give_queues(runner, ["v0"])
+        assert "pfifo_fast" in runner.run(show).output
