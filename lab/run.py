@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lab import checks, release, sandbox, topology
+from lab import checks, loading, release, sandbox
 from lab import initiator as initiators
 from lab.access import seek_secrets
 from lab.checks.address import owners_at
@@ -111,7 +111,7 @@ def plan(
 ) -> Plan:
     """Check everything that can be checked before a lab is built, and get the release image."""
     name = topology_name or scenario.topology
-    topo = topology.load(name)
+    topo = loading.topology(name)
     engine = target or scenario.targets[0]
     check_fits(scenario, topo, name, engine, initiator)
     if initiator == "libiscsi":

@@ -15,7 +15,8 @@ from lab import initiator as initiators
 from lab.array import Policy
 from lab.checks import Check
 from lab.errors import BadInput
-from lab.topology import ArrayTopo, load_file
+from lab.loading import load_file
+from lab.topology import ArrayTopo
 from targets import engines
 from targets.engines import ENGINES
 

@@ -1,17 +1,15 @@
 """What a lab is made of: a mininet Topo that also names the array, its ports and addresses.
 
 Data only. A topology file holds one subclass of ArrayTopo whose build() says what there is; it is
-checked as a whole before anything is made of it.
+checked as a whole before anything is made of it. lab/loading.py finds and runs such files.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import ipaddress
 import re
 import sys
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -204,7 +202,7 @@ class ArrayTopo(Topo):
         return name
 
     def _check_whole(self) -> None:
-        place = _file_of(type(self))
+        place = file_of(type(self))
         if self.array is None:
             raise BadInput(f"{place}: no array; call add_array in build()")
         if not self.array.ports:
@@ -289,89 +287,18 @@ def _addresses(given: str | Sequence[str], place: str) -> tuple[Interface, ...]:
 def _place() -> str:
     """File and line of the topology's call, which is two frames up."""
     frame = inspect.stack()[2]
-    return f"{_shown(Path(frame.filename))}:{frame.lineno}"
+    return f"{shown(Path(frame.filename))}:{frame.lineno}"
 
 
-def _shown(path: Path) -> str:
+def shown(path: Path) -> str:
+    """`path` as messages name it: from the current directory, if it is below."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:
         return str(path)
 
 
-def _file_of(kind: type) -> str:
+def file_of(kind: type) -> str:
+    """The file in which a class is written, as messages name it."""
     module = sys.modules.get(kind.__module__)
-    return _shown(Path(str(getattr(module, "__file__", None) or kind.__name__)))
-
-
-def load(name: str) -> ArrayTopo:
-    """The topology `name`: a module of topologies/ ("one_switch"), or the path of a .py file.
-
-    Raises BadInput when there is none, when the file does not run, when it holds not exactly one
-    topology, and for whatever the topology itself is refused for.
-    """
-    folder = Path(__file__).parent.parent / "topologies"
-    known = sorted(p.stem for p in folder.glob("*.py") if p.stem != "__init__")
-    if name in known:
-        module = load_file(folder / f"{name}.py", "topology")
-    elif name.endswith(".py"):
-        module = load_file(Path(name), "topology")
-    else:
-        raise BadInput(f"no topology {name!r}; there are {', '.join(known)}, or give a .py file")
-    found = [
-        kind
-        for kind in vars(module).values()
-        if isinstance(kind, type)
-        and issubclass(kind, ArrayTopo)
-        and kind.__module__ == module.__name__
-    ]
-    if len(found) != 1:
-        raise BadInput(f"{name}: it must hold one subclass of ArrayTopo, not {len(found)}")
-    return build(found[0])
-
-
-def build(kind: type[ArrayTopo]) -> ArrayTopo:
-    """An instance of `kind`; whatever its build() stumbles over becomes BadInput with its place."""
-    try:
-        return kind()
-    except BadInput:
-        raise
-    except (Exception, SystemExit) as wrong:
-        raise BadInput(f"{_file_of(kind)}:{_line_of(wrong, kind)}: {_told(wrong)}") from wrong
-
-
-def load_file(path: Path, what: str) -> Any:
-    """The module in the file `path`, run anew; BadInput, naming the line, when it cannot be run."""
-    path = path.absolute()  # as tracebacks name it
-    shown = _shown(path)
-    if not path.is_file():
-        raise BadInput(f"{shown}: no such {what} file")
-    name = f"lab_{what}_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise BadInput(f"{shown}: not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BadInput:
-        raise
-    except SyntaxError as wrong:
-        where = _shown(Path(wrong.filename)) if wrong.filename else shown
-        raise BadInput(f"{where}:{wrong.lineno or '?'}: {wrong.msg}") from None
-    except (Exception, SystemExit) as wrong:
-        raise BadInput(f"{shown}:{_line_in(wrong, str(path))}: {_told(wrong)}") from wrong
-    return module
-
-
-def _told(wrong: BaseException) -> str:
-    return f"{type(wrong).__name__}: {wrong}"
-
-
-def _line_of(wrong: BaseException, kind: type) -> str:
-    return _line_in(wrong, str(getattr(sys.modules.get(kind.__module__), "__file__", "")))
-
-
-def _line_in(wrong: BaseException, filename: str) -> str:
-    lines = [f.lineno for f in traceback.extract_tb(wrong.__traceback__) if f.filename == filename]
-    return str(lines[-1]) if lines else "?"
+    return shown(Path(str(getattr(module, "__file__", None) or kind.__name__)))

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lab import checks, topology
+from lab import checks, loading
 from lab.commands import LocalProcess
 from lab.policy import Policy, Probing
 from lab.release import Image
@@ -45,7 +45,7 @@ def run(
     """
     (work / ".work").mkdir()
     timeline = Timeline()
-    setup = Setup(topology.load("one_switch"), image, Policy(probe=probing))
+    setup = Setup(loading.topology("one_switch"), image, Policy(probe=probing))
     with Lab(setup, Folder(work), timeline, say) as lab:
         h1 = lab.host("h1")
         h1.login()

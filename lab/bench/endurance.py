@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from lab import checks, topology
+from lab import checks, loading
 from lab.array import Policy
 from lab.bench.failover import distribution
 from lab.errors import LabError
@@ -35,7 +35,7 @@ def run(image: Image, work: Path, count: int, say: Callable[[str], None]) -> dic
     timeline = Timeline()
     policy = Policy(redirect="fixed", fixed={"h1": "p1"}, hold_s=_HOLD_S)
     used: list[dict[str, int]] = []
-    setup = Setup(topology.load("one_switch"), image, policy)
+    setup = Setup(loading.topology("one_switch"), image, policy)
     with Lab(setup, Folder(work), timeline, say) as lab:
         h1 = lab.host("h1")
         address = h1.login().address

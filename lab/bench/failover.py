@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lab import faults, topology
+from lab import faults, loading
 from lab.bench.harness import in_sandbox
 from lab.bench.methods import METHODS, Method
 from lab.checks.disk import gaps
@@ -129,7 +129,7 @@ def _round(
     (work / ".work").mkdir()
     timeline = Timeline()
     policy = replace(method.policy, probe=probing)
-    setup = Setup(topology.load("one_switch"), image, policy, method.target)
+    setup = Setup(loading.topology("one_switch"), image, policy, method.target)
     with Lab(setup, Folder(work), timeline, lambda _: None) as lab, method.running(lab):
         h1 = lab.host("h1")
         found: dict[str, Any] = {"samples": [], "versions": lab.versions()}

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lab import topology
+from lab import loading
 from lab.array import Policy
 from lab.bench.failover import distribution
 from lab.bench.harness import in_sandbox
@@ -114,7 +114,7 @@ def _round(method: Method, count: int, image: Image, work: Path) -> dict[str, An
     """`count` power cuts on a new lab, of one head and the other in turn; needs the sandbox."""
     (work / ".work").mkdir()
     timeline = Timeline()
-    setup = Setup(topology.load("two_heads"), image, method.policy, target="lio")
+    setup = Setup(loading.topology("two_heads"), image, method.policy, target="lio")
     trials: list[tuple[float, float, str, bool]] = []
     folder = Folder(work)
     with Lab(setup, folder, timeline, lambda _: None) as lab:

@@ -13,9 +13,9 @@ from lab.array import Policy
 from lab.commands import Result
 from lab.errors import BadInput, CommandFailed
 from lab.initiator import OpenIscsi
+from lab.loading import topology as load
 from lab.scenario import Scenario, check_fits
 from lab.timeline import Timeline
-from lab.topology import load
 from targets import chap
 from targets.base import ChapAccount
 from targets.chap import Authenticator, Unproven, decode_binary

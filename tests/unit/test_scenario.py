@@ -10,8 +10,8 @@ import pytest
 from lab import scenario as scenarios
 from lab.array import Policy
 from lab.errors import BadInput
+from lab.loading import topology as load
 from lab.scenario import Scenario, catalogue, check_fits, find
-from lab.topology import load
 
 HEADER = "from lab.scenario import scenario\n"
 ONE = '@scenario(hosts="h2")\ndef first_of_mine(lab):\n    """What it does.\n\n    More."""\n'

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from lab.errors import BadInput
-from lab.topology import ArrayTopo, Lun, build, load, load_file
+from lab.loading import build, load_file
+from lab.loading import topology as load
+from lab.topology import ArrayTopo, Lun
 
 HEADER = "from lab.topology import ArrayTopo, Lun\nclass Mine(ArrayTopo):\n    def build(self):\n"
 GOOD = """\
