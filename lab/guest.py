@@ -42,10 +42,13 @@ KERNEL_TROUBLE = re.compile(
 # (os_idle_sleep, arch/um/os-Linux/time.c): with a tick that never stops after 10 ms, not seconds.
 KERNEL_OPTIONS = ("initcall_blacklist=raid6_select_algo", "nohz=off")
 
-# A frame is handed on by a thread of the card's, not where its interrupt ends: there the next
-# interrupt comes in between, and what epoll has told of is overwritten before all of it was seen
-# (epoll_events, arch/um/os-Linux/irq.c). A disk's answer was then left unread until the next one
-# came: a minute, or for ever.
+# An interrupt that comes while another's frames are handed on overwrites what epoll has told of and
+# nobody has looked at yet (epoll_events, arch/um/os-Linux/irq.c): a disk's answer was left unread
+# until the next one came, a minute, or for ever. Threads hand them on where interrupts may come.
+# Not in an array: there they would wait behind LIO's threads, for longer than probes take to find a
+# port silent. Its cards are helped on by the next probe, its disk by a block that is read anyway.
+HOST_START = "for card in /sys/class/net/*/threaded; do echo 1 2>/dev/null >$card; done"
+
 _START = """\
 ip=/bin/busybox\\ ip
 hostname() { /bin/busybox hostname "$@"; }
@@ -58,7 +61,6 @@ $ip link set mgmt0 up
 /bin/busybox cp /run/lab/authorized_keys /root/.ssh/authorized_keys
 /bin/busybox chmod 600 /root/.ssh/authorized_keys
 %(more)s
-for thread in /sys/class/net/*/threaded; do echo 1 2>/dev/null >$thread; done
 exec /usr/sbin/dropbear -F -E -m -s -r /run/lab/hostkey -p %(inside)s:22
 """
 
@@ -136,7 +138,7 @@ class KernelHost(Host):
         logs: Path,
         *,
         addresses: dict[str, list[str]],
-        start: str = "",
+        start: str = HOST_START,
         programs: dict[str, bytes] | None = None,
         disks: list[str] | None = None,
         memory_mib: int = 96,
@@ -145,10 +147,10 @@ class KernelHost(Host):
         """Say what this host is made of, once, before power_on().
 
         `addresses` maps each interface of the namespace to the addresses (with prefix length) that
-        the guest has on it, `start` is shell text run at boot before SSH answers, `programs` are
-        files for /run/lab (a name may have folders), and `disks` are paths below the chroot that
-        become /dev/ubdc and so on. `nice` is its kernel's claim to this machine's processors, if
-        it is allowed to have one.
+        the guest has on it, `start` is shell text run at boot before SSH answers (a host's, if none
+        is given), `programs` are files for /run/lab (a name may have folders), and `disks` are
+        paths below the chroot that become /dev/ubdc and so on. `nice` is its kernel's claim to this
+        machine's processors, if it is allowed to have one.
         """
         self._space, self._keys, self._timeline = space, keys, timeline
         self._console_log = logs / f"{self.name}-console.log"

@@ -89,7 +89,7 @@ def give_queues(runner: Runner, interfaces: Sequence[str]) -> None:
     drivers/net/veth.c), and sends it after 200 ms, as if a window were closed (tcp_probe0_base,
     include/net/tcp.h). A cable that is pulled tells nobody.
     """
-    lines = [f"qdisc replace dev {name} root pfifo_fast" for name in interfaces]
+    lines = [f"qdisc replace dev {name} root pfifo limit 1000" for name in interfaces]
     runner.run(["tc", "-batch", "-"], stdin="\n".join(lines))
 
 

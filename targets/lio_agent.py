@@ -10,16 +10,20 @@ project.
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 CONFIG = Path("/sys/kernel/config")
 DBROOT = Path("/etc/rtslib-fb-target")
 RESERVATIONS = DBROOT / "pr"
+
+ASK_S = 0.05
 
 _SESSION = re.compile(r"LIO Session ID: (?P<sid>\d+) ")
 _CONNECTION = re.compile(r"CID: (?P<cid>\d+) .*\n\s+Address (?P<address>\S+)")
@@ -203,9 +207,25 @@ def _authenticate(thing: Any, credentials: dict[str, str]) -> None:
         setattr(thing, f"chap_{name}", value)
 
 
+def keep_asking(device: str, ended: threading.Event) -> None:
+    """Read a block of `device` now and then, past the cache, until `ended`.
+
+    A User-Mode Linux kernel may forget that its disk has answered (HOST_START in lab/guest.py), and
+    leaves the answer unread until the next one comes. So that there is a next one.
+    """
+    handle = os.open(device, os.O_RDONLY | os.O_DIRECT)
+    buffer = mmap.mmap(-1, 4096)  # of a page of its own, as O_DIRECT wants it
+    while not ended.wait(ASK_S):
+        os.preadv(handle, [buffer], 0)
+
+
 def main() -> None:
     """Serve requests until standard input ends."""
     load(sys.argv[1])
+    ended = threading.Event()
+    for _ in range(2):  # what one has asked may be left unread as well
+        asking = threading.Thread(target=keep_asking, args=(sys.argv[1], ended), daemon=True)
+        asking.start()
     agent = Agent()
     version = (CONFIG / "target/version").read_text().strip()
     print(json.dumps({"version": version, "kernel": os.uname().release}), flush=True)
@@ -216,6 +236,7 @@ def main() -> None:
         except Exception as error:  # whatever it is, the array wants to know, and go on
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), flush=True)
+    ended.set()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lab.commands import require
@@ -14,6 +14,9 @@ from lab.timeline import Event
 
 WANTED = "arp or icmpv6.type == 136 or iscsi.opcode in {0x03, 0x04, 0x06, 0x23, 0x24, 0x32}"
 WANTED += " or tcp.flags.fin == 1 or tcp.flags.reset == 1"
+LATE = "tcp.len > 0 and (tcp.analysis.out_of_order or tcp.analysis.retransmission)"
+"""A segment that came, or was captured for the first time, after one that follows it."""
+IN_ORDER = ("-o", "tcp.reassemble_out_of_order:TRUE")
 SERVED = " or iscsi.opcode in {0x21, 0x25, 0x31}"
 """What a target says to SCSI commands: SCSI Response, Data-In, R2T (RFC 7143 section 11.2.1.2)."""
 
@@ -31,8 +34,8 @@ def decode(
     `hosts` maps the address of an initiator to its name, which becomes `where`; an address that
     is not in it stands for itself. A login that passed several places is one event; a claim to an
     address is one at each place. With `served` what answers SCSI commands is looked at as well: of
-    captures in full, which must be short. All files are read by one tshark. Raises Missing where
-    tshark is not installed, CommandFailed where it cannot read a file or takes more than `seconds`.
+    captures in full, which must be short. All files are read at once. Raises Missing where tshark
+    is not installed, CommandFailed where it cannot read a file or takes more than `seconds`.
     """
     places = list(captures)
     talk = Conversations(hosts or {})
@@ -43,17 +46,35 @@ def decode(
 
 def _packets(
     files: Sequence[Path], ports: Sequence[int], seconds: float, served: bool
-) -> Iterator[Packet]:
-    """What tshark makes of `files`, merged by time."""
+) -> list[Packet]:
+    """What tshark makes of `files`, merged by time.
+
+    It passes over a segment that comes late, unless it is told to put all in order; then it passes
+    over what follows a segment that is not there at all, as in captures of control traffic most are
+    not. So where one comes late it is asked both ways.
+    """
+    wanted = WANTED + SERVED * served
+    read = ["-o", f"iscsi.target_ports:{','.join(map(str, ports))}", "-Y"]
+    packets = _tshark(files, [*read, f"{wanted} or ({LATE})"], seconds)
+    found = {packet.number("frame.number"): packet for packet in packets}
+    if any(
+        p.one(f"tcp.analysis.{how}") for p in packets for how in ("out_of_order", "retransmission")
+    ):
+        for packet in _tshark(files, [*IN_ORDER, *read, wanted], seconds):
+            number = packet.number("frame.number")
+            if number not in found or not found[number].one("iscsi.opcode"):
+                found[number] = packet
+    return [found[number] for number in sorted(found)]
+
+
+def _tshark(files: Sequence[Path], options: Sequence[str], seconds: float) -> list[Packet]:
     mergecap = require("mergecap", "wireshark-common")
     tshark = require("tshark", "tshark")
     if not files:
-        return
+        return []
     # Without -I none, mergecap would fold interfaces that look alike into one.
     merge = [mergecap, "-I", "none", "-w", "-", *map(str, files)]
-    wanted = WANTED + SERVED * served
-    read = [tshark, "-r", "-", "-n", "-Y", wanted, "-T", "fields", "-E", "aggregator=\x1f"]
-    read += ["-o", f"iscsi.target_ports:{','.join(map(str, ports))}"]
+    read = [tshark, "-r", "-", "-n", *options, "-T", "fields", "-E", "aggregator=\x1f"]
     read += [part for field in FIELDS for part in ("-e", field)]
     with subprocess.Popen(merge, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as merging:
         try:
@@ -69,6 +90,4 @@ def _packets(
     if done.returncode:
         text = done.stderr.decode(errors="replace")
         raise CommandFailed("this machine", read, done.returncode, text)
-    for line in done.stdout.decode(errors="replace").split("\n"):
-        if line:
-            yield parse(line)
+    return [parse(line) for line in done.stdout.decode(errors="replace").split("\n") if line]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 FIELDS = (
+    "frame.number",
     "frame.interface_id",
     "frame.time_epoch",
     "eth.src",
@@ -21,6 +22,8 @@ FIELDS = (
     "ipv6.dst",
     "tcp.dstport",
     "tcp.seq_raw",
+    "tcp.analysis.out_of_order",
+    "tcp.analysis.retransmission",
     "tcp.flags.fin",
     "tcp.flags.reset",
     "iscsi.opcode",

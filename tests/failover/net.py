@@ -87,7 +87,7 @@ def _address(runner: Runner, interface: str, four: Sequence[str], six: Sequence[
 
 
 @contextlib.contextmanager
-def guest_network(work: Path, disks: Path) -> Iterator[Net]:
+def guest_network(work: Path, disks: Path, start: str = GuestSite.start) -> Iterator[Net]:
     """The same with a kernel of the array's own, whose disks are files below `disks`.
 
     `work` must be empty. The mounts of the calling process become its own, for ever.
@@ -112,7 +112,7 @@ def guest_network(work: Path, disks: Path) -> Iterator[Net]:
         LocalRunner("a1", kernel.pid).run(_cable(pid))
         kernel.prepare(
             space, Keys.make(), Timeline(), work,
-            addresses={"a1-p1": []}, programs=GuestSite.programs(), start=GuestSite.start,
+            addresses={"a1-p1": []}, programs=GuestSite.programs(), start=start,
         )  # fmt: skip
         undo.callback(kernel.power_cut)
         kernel.power_on()

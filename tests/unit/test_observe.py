@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -214,6 +215,39 @@ def test_a_redirected_login_is_two_logins(events):
     assert second["target_address"] is None
     assert first["isid"] == second["isid"] != ""
     assert first["source"] == "wire"
+
+
+def late(capture, wanted, follower):
+    """`capture` with the frame that tshark finds by `wanted` right after the next `follower`."""
+
+    def first(question, after=0):
+        only = f"frame.number > {after} and {question}"
+        argv = ["tshark", "-r", str(capture), "-Y", only, "-T", "fields", "-e", "frame.number"]
+        return int(subprocess.run(argv, capture_output=True, check=True).stdout.split()[0])
+
+    data = capture.read_bytes()
+    header, rest, records = data[:24], data[24:], []
+    while rest:
+        length = 16 + struct.unpack_from("=I", rest, 8)[0]
+        records.append((rest[:8], rest[8:length]))
+        rest = rest[length:]
+    number = first(wanted)
+    behind = first(follower, number)
+    times = [time for time, _ in records]
+    bodies = [body for _, body in records]
+    bodies.insert(behind - 1, bodies.pop(number - 1))
+    return header + b"".join(time + body for time, body in zip(times, bodies, strict=True))
+
+
+def test_an_answer_that_comes_after_the_end_of_its_connection(run, tmp_path):
+    capture = run / "pcap" / "h1.pcap"
+    expected = [(e["portal"], e["status"]) for e in of(decode({"h1": capture}, HOSTS), "login")]
+    assert expected[0] == ("10.0.0.1:3260", "0x0101")
+    moved = tmp_path / "h1.pcap"
+    moved.write_bytes(late(capture, "iscsi.login.status == 0x0101", "tcp.flags.fin == 1"))
+    found = decode({"h1": moved}, HOSTS)
+    assert [(e["portal"], e["status"]) for e in of(found, "login")] == expected
+    assert len(of(found, "hung-up")) == len(of(decode({"h1": capture}, HOSTS), "hung-up"))
 
 
 def test_a_redirect_by_ipv6(events):
