@@ -45,9 +45,17 @@ KERNEL_OPTIONS = ("initcall_blacklist=raid6_select_algo", "nohz=off")
 # An interrupt that comes while another's frames are handed on overwrites what epoll has told of and
 # nobody has looked at yet (epoll_events, arch/um/os-Linux/irq.c): a disk's answer was left unread
 # until the next one came, a minute, or for ever. Threads hand them on where interrupts may come.
-# Not in an array: there they would wait behind LIO's threads, for longer than probes take to find a
-# port silent. Its cards are helped on by the next probe, its disk by a block that is read anyway.
-HOST_START = "for card in /sys/class/net/*/threaded; do echo 1 2>/dev/null >$card; done"
+# They go before all else, as interrupts do. Not in an array: there they would still wait behind
+# LIO's threads, for longer than probes take to find a port silent. Its cards are helped on by the
+# next probe, its disk by a block that is read anyway.
+HOST_START = """\
+read -r _ _ _ _ last </proc/loadavg
+for card in /sys/class/net/*/threaded; do echo 1 2>/dev/null >$card; done
+threads=
+while read -r name 2>/dev/null </proc/$((last += 1))/comm; do
+  case $name in napi/*) threads="$threads $last" ;; esac
+done
+[ -z "$threads" ] || /bin/busybox renice -n -20 -p $threads >/dev/null"""
 
 _START = """\
 ip=/bin/busybox\\ ip

@@ -9,11 +9,14 @@ from lab.site import GuestSite
 
 def test_a_host_hands_frames_on_by_threads(tmp_path):
     """Else it forgets interrupts: see lab/guest.py."""
-    show = ["sh", "-c", "cd /sys/class/net; grep -H . */threaded"]
+    show = ["sh", "-c", "cd /sys/class/net; grep -H . */threaded; grep -h napi /proc/[0-9]*/stat"]
     work = tmp_path / "work"
     work.mkdir()
     with guest_network(work, tmp_path, f"{GuestSite.start}\n{HOST_START}") as net:
-        assert {"p1/threaded:1", "mgmt0/threaded:1"} <= set(net.array.run(show).output.split())
+        said = net.array.run(show).output
+    assert {"p1/threaded:1", "mgmt0/threaded:1"} <= set(said.split())
+    threads = [line.split() for line in said.splitlines() if "(napi/" in line]
+    assert [thread[18] for thread in threads] == ["-20", "-20"]  # nice, proc_pid_stat(5)
 
 
 def test_a_port_has_a_queue():
