@@ -66,6 +66,15 @@ def test_setup_lines_by_family_data_addresses_first():
     assert addresses.sysctls(read)["/proc/sys/net/ipv4/conf/a1-p2/arp_ignore"] == "1"
 
 
+@pytest.mark.parametrize(
+    ("mode", "kept"),
+    [("takeover", ["10.0.0.1", "10.0.0.11", "10.0.0.12"]), ("redirect-only", ["10.0.0.1"])],
+)
+def test_what_moves_stays_local_and_what_is_taken_off_does_not(mode, kept):
+    lines = addresses.lasting_lines(config.parse(CONFIG | {"mode": mode}))
+    assert sorted(line.split()[3] for line in lines) == kept
+
+
 def test_arp_announcements_say_the_same_in_both_forms():
     mac = bytes.fromhex("020000000001")
     for op, frame in enumerate(frames.announcements("10.0.0.1", mac), 1):
