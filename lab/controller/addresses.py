@@ -83,20 +83,21 @@ def rule_lines(config: Config, family: int) -> list[str]:
 
 
 def lasting_lines(config: Config) -> list[str]:
-    """IPv4 addresses that move between ports of one kernel stay its own while they are on none.
+    """Addresses that move between ports of one kernel stay its own while they are on none.
 
-    For a moment they are, when they move, and what leaves from an address that is not local is
-    refused (ip_route_output_key_hash_rcu, net/ipv4/route.c). TCP then tries again when it
-    would probe a closed window, after 200 ms at least (tcp_probe0_base, include/net/tcp.h). They
-    are not to be heard of at a port that does not have them: see arp_ignore above. IPv6 does not
-    ask. Not for heads: there an address that has left is another kernel's; nor for those that are
-    taken off and do not move, which is to end what goes on there.
+    For a moment they are, when they move. What leaves from an IPv4 address that is not local is
+    refused (ip_route_output_key_hash_rcu, net/ipv4/route.c), and TCP tries again when it would
+    probe a closed window, after 200 ms at least (tcp_probe0_base, include/net/tcp.h). An IPv6
+    address asks for neighbours before answers reach it (its route comes with addrconf_dad_work,
+    net/ipv6/addrconf.c), and asks again after a second. None is to be heard of at a port that does
+    not have it: see arp_ignore above. Not for heads: there an address that has left is another
+    kernel's; nor for those that are taken off and do not move, which is to end what goes on there.
     """
     moves = config.desired.mode == "takeover"
     return [
         f"route replace local {address.address} dev lo metric {METRIC}"
         for address in config.desired.addresses
-        if config.places[address.address].family == 4 and (moves or address.virtual)
+        if moves or address.virtual
     ]
 
 

@@ -218,18 +218,24 @@ def test_changes_by_hand_are_put_right(net_of, control):
         assert net.reachable(net.vip)
 
 
-def test_an_address_stays_local_while_it_is_on_no_port(net_of, control):
-    net = net_of()
+@pytest.mark.parametrize("version", [4, 6])
+def test_an_address_stays_local_while_it_is_on_no_port(net_of, control, version):
+    net = net_of(version=version)
     controller = control(net)
     controller.process.send_signal(signal.SIGSTOP)
-    ask = f"ip route get {net.host} from {net.data['p1']}"
+    address = net.data["p1"]
+    arrives, leaves = f"ip route get {address}", f"ip route get {net.host} from {address}"
+    bits = 24 if version == 4 else 64
     try:
-        net.array.run(f"ip addr del {net.data['p1']}/24 dev a1-p1")
-        assert "dev a1-p1 table" in net.array.run(ask)
-        net.switch.run("ip neigh flush all")
-        assert not net.reachable(net.data["p1"]), "no port has it, yet one answers for it"
-        net.array.run(f"ip route del local {net.data['p1']} dev lo")
-        assert not net.array.run(ask, check=False), "what leaves is refused, and TCP waits 200 ms"
+        net.array.run(f"ip addr del {address}/{bits} dev a1-p1")
+        assert "local" in net.array.run(arrives)
+        assert "dev a1-p1 table" in net.array.run(leaves)
+        net.switch.run("ip neigh flush all; ip -6 neigh flush all")
+        assert not net.reachable(address), "no port has it, yet one answers for it"
+        net.array.run(f"ip route del local {address} dev lo")
+        assert "local" not in net.array.run(arrives, check=False)
+        if version == 4:
+            assert not net.array.run(leaves, check=False), "refused, and TCP waits for 200 ms"
     finally:
         controller.process.send_signal(signal.SIGCONT)
 

@@ -68,7 +68,10 @@ def test_setup_lines_by_family_data_addresses_first():
 
 @pytest.mark.parametrize(
     ("mode", "kept"),
-    [("takeover", ["10.0.0.1", "10.0.0.11", "10.0.0.12"]), ("redirect-only", ["10.0.0.1"])],
+    [
+        ("takeover", ["10.0.0.1", "10.0.0.11", "10.0.0.12", "fd00::1"]),
+        ("redirect-only", ["10.0.0.1", "fd00::1"]),
+    ],
 )
 def test_what_moves_stays_local_and_what_is_taken_off_does_not(mode, kept):
     lines = addresses.lasting_lines(config.parse(CONFIG | {"mode": mode}))
