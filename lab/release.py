@@ -186,6 +186,13 @@ def _locked(handle: IO[str], say: Say) -> Iterator[None]:
         yield
 
 
+CONTAINED = (
+    "setpriv", "--pdeathsig", "KILL", "--",
+    "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
+)  # fmt: skip
+"""Runs a command of root's whose mounts and processes end with it, and it with its parent."""
+
+
 def _unpack(mmdebstrap: str, release: str, tree: Path, say: Say) -> None:
     tree.mkdir()
     if os.geteuid() != 0 and not (shutil.which("newuidmap") and _has_subuids()):
@@ -200,12 +207,16 @@ def _unpack(mmdebstrap: str, release: str, tree: Path, say: Say) -> None:
         "--dpkgopt=path-exclude=/usr/share/locale/*",
         release, "-",
     ]  # fmt: skip
+    if os.geteuid() == 0:
+        # For an ordinary user it makes namespaces by itself, and its folder where both can reach it.
+        make = [*CONTAINED, *make]
     untar = ["tar", "-x", "-C", str(tree), "--no-same-owner", "--wildcards"]
     untar += [f"--exclude={pattern}" for pattern in (*EXCLUDED, _REMOVED_PROGRAM)]
     with tempfile.TemporaryFile("w+") as errors:
         maker = subprocess.Popen(
-            make, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+            make, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env={**os.environ, "TMPDIR": str(tree.parent)} if os.geteuid() == 0 else None,
+        )  # fmt: skip
         taker = subprocess.Popen(untar, stdin=maker.stdout, stderr=errors)
         assert maker.stdout
         assert maker.stderr

@@ -299,3 +299,14 @@ def test_the_place_of_the_cache(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     monkeypatch.setenv("HOME", "/home/me")
     assert release.cache_root() == Path("/home/me/.cache/failover-lab")
+
+
+@pytest.mark.skipif(bool(os.geteuid()), reason="an ordinary user's mmdebstrap contains itself")
+def test_what_builds_an_image_ends_with_its_parent(tmp_path):
+    work = f"mount -t tmpfs none {tmp_path} && echo mounted && sleep 60"
+    parent = f"import subprocess; subprocess.run({[*release.CONTAINED, 'sh', '-c', work]!r})"
+    with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"mounted\n"
+        assert not tmp_path.is_mount()
+        process.kill()
+        assert process.stdout.read() == b""  # until all who could write to it have ended
