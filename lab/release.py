@@ -61,6 +61,11 @@ EXCLUDED = (
 )  # fmt: skip
 """What the image leaves out, as patterns of tar: the guest boots its own init, without systemd."""
 
+CONTAINED = (
+    "setpriv", "--pdeathsig", "KILL", "--",
+    "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
+)  # fmt: skip
+"""Runs a command of root's whose mounts and processes end with it, and it with its parent."""
 _REMOVED_PROGRAM = "./usr/bin/perl"
 
 Say = Callable[[str], None]
@@ -186,13 +191,6 @@ def _locked(handle: IO[str], say: Say) -> Iterator[None]:
         yield
 
 
-CONTAINED = (
-    "setpriv", "--pdeathsig", "KILL", "--",
-    "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
-)  # fmt: skip
-"""Runs a command of root's whose mounts and processes end with it, and it with its parent."""
-
-
 def _unpack(mmdebstrap: str, release: str, tree: Path, say: Say) -> None:
     tree.mkdir()
     if os.geteuid() != 0 and not (shutil.which("newuidmap") and _has_subuids()):
@@ -208,7 +206,7 @@ def _unpack(mmdebstrap: str, release: str, tree: Path, say: Say) -> None:
         release, "-",
     ]  # fmt: skip
     if os.geteuid() == 0:
-        # For an ordinary user it makes namespaces by itself, and its folder where both can reach it.
+        # An ordinary user's makes namespaces of its own, and its folder where it can reach it.
         make = [*CONTAINED, *make]
     untar = ["tar", "-x", "-C", str(tree), "--no-same-owner", "--wildcards"]
     untar += [f"--exclude={pattern}" for pattern in (*EXCLUDED, _REMOVED_PROGRAM)]
