@@ -29,6 +29,8 @@ _OUTSIDE, _INSIDE, _PREFIX = "169.254.0.1", "169.254.0.2", 30
 BOOT_SECONDS = 60.0
 _LISTENS = "Not backgrounding"
 """What dropbear says on the console once it listens (its svr-main.c)."""
+INIT = "as init process"
+"""What a kernel says when it starts init (init/main.c)."""
 _UBD_DEVICES = 16  # MAX_DEV in arch/um/drivers/ubd_kern.c; root and seed are the first two
 
 KERNEL_TROUBLE = re.compile(
@@ -134,7 +136,8 @@ class KernelHost(Host):
     def __init__(self, name: str, inNamespace: bool = True, **params: object) -> None:
         self._process: LocalProcess | None = None
         self._runner: SshRunner | None = None
-        self._boots = 0
+        self._boots = self._failed_boots = 0
+        self._early: list[str] | None = None
         self._listening = threading.Event()
         super().__init__(name, inNamespace, **params)
 
@@ -211,6 +214,7 @@ class KernelHost(Host):
         options = ["rw", "con=null", "con0=null,fd:1", *KERNEL_OPTIONS, *devices]
         argv = kernel_argv(self._space, f"{self.name}-{self._boots}", self._memory_mib, options)
         self._listening.clear()
+        self._early = []
         self._timeline.add(self.name, "console", phase="begin")
         self._process = self._outside.start(argv, log=self._console_log, on_line=self._console)
         if self._nice:
@@ -222,8 +226,15 @@ class KernelHost(Host):
             log.write(line + "\n")
         if _LISTENS in line:
             self._listening.set()
+        if INIT in line and self._early is not None:
+            early, self._early = self._early, None
+            for trouble in early:
+                self._timeline.add(self.name, "kernel-message", line=trouble)
         if KERNEL_TROUBLE.search(line):
-            self._timeline.add(self.name, "kernel-message", line=line.strip())
+            if self._early is not None:
+                self._early.append(line.strip())
+            else:
+                self._timeline.add(self.name, "kernel-message", line=line.strip())
 
     def _seed(self) -> bytes:
         interfaces = [*self._addresses]
@@ -270,8 +281,22 @@ class KernelHost(Host):
 
     def _answers(self) -> bool:
         if self._process is None or self._process.poll() is not None:
-            raise LabError(self._unbooted("its kernel ended"))
+            self._boot_again()
         return self._listening.is_set()
+
+    def _boot_again(self) -> None:
+        """Start a kernel once more that ended before its init, or raise LabError.
+
+        One boot in thousands ends so, out of threads before there are any. That is neither the
+        initiator's nor the target's, and nothing that was asked of the kernel; what it said is not
+        held against it, and the timeline says that it was started again.
+        """
+        if self._process is None or self._early is None or self._failed_boots:
+            raise LabError(self._unbooted("its kernel ended"))
+        self._failed_boots += 1
+        self._timeline.add(self.name, "console", phase="end")
+        self._timeline.add(self.name, "boot-failed", said=self._early)
+        self.power_on()
 
     def _unbooted(self, why: str) -> str:
         tail = self._console_log.read_text(errors="replace")[-1500:]

@@ -11,12 +11,10 @@ from pathlib import Path
 from lab import sandbox
 from lab.commands import LocalRunner
 from lab.errors import LabError
-from lab.guest import KERNEL_OPTIONS, GuestSpace, KernelHost, kernel_argv
+from lab.guest import INIT, KERNEL_OPTIONS, GuestSpace, KernelHost, kernel_argv
 from lab.release import Image
 from lab.remote import Keys
 from lab.timeline import Timeline
-
-_INIT = "as init process"  # what the kernel prints when it starts init (init/main.c)
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ def _until_init(space: GuestSpace, name: str, options: tuple[str, ...]) -> float
     log = space.root / "work" / f"{name}.log"
 
     def see(line: str) -> None:
-        if _INIT in line:
+        if INIT in line:
             reached.set()
 
     began = time.monotonic()
