@@ -113,10 +113,16 @@ def qemu_img(net: Net, *argv: str) -> Iterator[subprocess.Popen]:
         process.wait()
 
 
-def writes(portal: str) -> list[str]:
-    """`qemu-img bench` for about two seconds: writes of 64 KiB, 16 at a time."""
-    argv = ["bench", "-c", "6000", "-d", "16", "-s", "65536", "-w", "-n", "-t", "none"]
+def writes(portal: str, size: int = 65536, count: int = 6000) -> list[str]:
+    """`qemu-img bench` for about a second: `count` writes of `size` bytes, 16 at a time."""
+    argv = ["bench", "-c", str(count), "-d", "16", "-s", str(size), "-w", "-n", "-t", "none"]
     return [*argv, "--image-opts", image(portal)]
+
+
+IMMEDIATE = 4096, 40000
+"""Size and count of writes without Data-Out. With one waiting to be sent, libiscsi before 1.20 may
+cut the connection where it wants to log out: its Logout takes that one's CmdSN, which is behind
+what the target expects by then (iscsi_add_to_outqueue, lib/socket.c; mended in 7e59b9b)."""
 
 
 @pytest.mark.parametrize("digest", ["None", "CRC32C"])
@@ -135,6 +141,7 @@ def test_what_is_written_through_the_relay_is_what_is_read(
         engine.set_parameter(IQN, "HeaderDigest", "None")
     chosen = [e["header_digest"] for e in relay.found("full-feature")]
     assert chosen == [digest.replace("None", "none")] * 2
+    relay.wait("closed", 2)
     moved = [e["bytes_to_target"] for e in relay.found("closed")]
     assert moved[0] > SIZE > moved[1]
 
@@ -193,7 +200,7 @@ def test_a_redirect_that_leads_nowhere_fails_the_login(net, disk, relay, tmp_pat
 
 def test_libiscsi_logs_out_and_comes_back_when_it_is_asked_to(net, disk, relay):
     """Async Message event 1: Logout (reason 0), then at once a new login, with another ISID."""
-    with qemu_img(net, *writes(P2)):
+    with qemu_img(net, *writes(P2, *IMMEDIATE)):
         relay.wait("full-feature")
         relay.command("answer-login", target_address=f"{P1},1", select={"port": "p2"})
         assert relay.command("async", event=1, parameter3=3)["connections"] == [1]
@@ -203,12 +210,15 @@ def test_libiscsi_logs_out_and_comes_back_when_it_is_asked_to(net, disk, relay):
     assert [e["reason"] for e in relay.found("dropped")] == ["login-answered"]
 
 
-@pytest.mark.parametrize("event", [4, 255])
-def test_libiscsi_cuts_the_connection_at_events_it_does_not_know(net, disk, relay, event):
-    with qemu_img(net, *writes(P2)):
+@pytest.mark.parametrize(("event", "logouts"), [(4, [1, 2]), (255, [2])])
+def test_libiscsi_comes_back_after_events_it_does_not_serve(net, disk, relay, event, logouts):
+    """It logs out where parameters are to be negotiated anew, and cuts where it knows no event."""
+    with qemu_img(net, *writes(P2, *IMMEDIATE)):
         relay.wait("full-feature")
         relay.command("async", event=event)
+    relay.wait("closed", 2)
     assert len(relay.found("full-feature")) == 2
+    assert [e["connection"] for e in relay.found("logout")] == logouts
     assert not relay.found("dropped")
 
 
