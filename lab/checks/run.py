@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 from lab.checks.portals import config
@@ -17,8 +18,8 @@ def kernel_quiet(*, but: str | None = None) -> Look:
 
     `but`: lines with these words are expected ("I/O error", of a disk that was away too long).
     Rests on `console` events: the console of each guest, and each of which reading began, must have
-    been read to its end. In a lab where nobody has a kernel of its own there is none to read, which
-    the configuration must say.
+    been read to its end, each time that it was begun. In a lab where nobody has a kernel of its own
+    there is none to read, which the configuration must say.
     """
 
     def look(timeline: Timeline) -> Answer:
@@ -30,15 +31,20 @@ def kernel_quiet(*, but: str | None = None) -> Look:
                 f"{first['line'].strip()[:300]}"
             )
         consoles = timeline.events("console")
-        read = {e["where"] for e in consoles if e["phase"] == "end"}
+        ends = Counter(e["where"] for e in consoles if e["phase"] == "end")
+        begins = Counter(e["where"] for e in consoles if e["phase"] == "begin")
+        read = {where for where in ends if ends[where] >= begins[where]}
         guests = config(timeline).get("kernels")
-        unread = {*(e["where"] for e in consoles), *(guests or ())} - read
+        unread = {*begins, *(guests or ())} - read
         if guests == [] and not consoles:
             return passed("No host and no array of this lab has a kernel of its own.")
         if not read or unread:
             which = ", ".join(sorted(unread)) or "any guest"
             return unknown(f"The console of {which} was not read to its end.")
-        return passed(f"Nothing unexpected on the console of {', '.join(sorted(read))}.")
+        text = f"Nothing unexpected on the console of {', '.join(sorted(read))}."
+        for failed_boot in timeline.events("boot-failed"):
+            text += f" {failed_boot['where']} ended before its init once and was started again."
+        return passed(text)
 
     return look
 

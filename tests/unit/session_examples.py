@@ -341,6 +341,7 @@ EXAMPLES = {
                 [],
                 CONSOLE[:1],
                 [*CONSOLE, event(0, "h2", "console", phase="begin")],
+                [*CONSOLE, event(10, "h1", "console", phase="begin")],
                 [*CONSOLE, kernels("h1", "a1")],
                 [kernels("a1")],
                 [kernels(), CONSOLE[0]],
