@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import os
 import re
-import tarfile
 import threading
 import time
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 from mininet.node import Host
 
-from lab import sandbox
+from lab import guest_seed, sandbox
 from lab.commands import LocalProcess, LocalRunner
 from lab.errors import LabError, WaitTimeout
+from lab.guest_seed import HOST_START, INSIDE, PREFIX
 from lab.mconsole import mconsole
 from lab.release import Image
 from lab.remote import Keys, SshRunner
 from lab.timeline import Timeline
 from lab.waiting import wait_for
 
-_OUTSIDE, _INSIDE, _PREFIX = "169.254.0.1", "169.254.0.2", 30
+_OUTSIDE = "169.254.0.1"
 BOOT_SECONDS = 60.0
 _LISTENS = "Not backgrounding"
 """What dropbear says on the console once it listens (its svr-main.c)."""
@@ -43,36 +41,6 @@ KERNEL_TROUBLE = re.compile(
 # An interrupt that comes just before the idle kernel sleeps is noticed at its next timer only
 # (os_idle_sleep, arch/um/os-Linux/time.c): with a tick that never stops after 10 ms, not seconds.
 KERNEL_OPTIONS = ("initcall_blacklist=raid6_select_algo", "nohz=off")
-
-# An interrupt that comes while another's frames are handed on overwrites what epoll has told of and
-# nobody has looked at yet (epoll_events, arch/um/os-Linux/irq.c): a disk's answer was left unread
-# until the next one came, a minute, or for ever. Threads hand them on where interrupts may come.
-# They go before all else, as interrupts do. Not in an array: there they would still wait behind
-# LIO's threads, for longer than probes take to find a port silent. Its cards are helped on by the
-# next probe, its disk by a block that is read anyway.
-HOST_START = """\
-read -r _ _ _ _ last </proc/loadavg
-for card in /sys/class/net/*/threaded; do echo 1 2>/dev/null >$card; done
-threads=
-while read -r name 2>/dev/null </proc/$((last += 1))/comm; do
-  case $name in napi/*) threads="$threads $last" ;; esac
-done
-[ -z "$threads" ] || /bin/busybox renice -n -20 -p $threads >/dev/null"""
-
-_START = """\
-ip=/bin/busybox\\ ip
-hostname() { /bin/busybox hostname "$@"; }
-hostname %(name)s
-$ip link set lo up
-$ip addr add %(inside)s/%(prefix)d dev mgmt0
-$ip link set mgmt0 up
-/bin/busybox mkdir -p /run/lock
-/bin/busybox mkdir -p -m 700 /root/.ssh
-/bin/busybox cp /run/lab/authorized_keys /root/.ssh/authorized_keys
-/bin/busybox chmod 600 /root/.ssh/authorized_keys
-%(more)s
-exec /usr/sbin/dropbear -F -E -m -s -r /run/lab/hostkey -p %(inside)s:22
-"""
 
 
 @dataclass(frozen=True)
@@ -137,7 +105,8 @@ class KernelHost(Host):
         self._process: LocalProcess | None = None
         self._runner: SshRunner | None = None
         self._boots = self._failed_boots = 0
-        self._early: list[str] | None = None
+        self._initialised = False
+        self._trouble: list[str] = []
         self._listening = threading.Event()
         super().__init__(name, inNamespace, **params)
 
@@ -175,10 +144,10 @@ class KernelHost(Host):
         # known, for an unanswered question is repeated after a second only.
         batch = [
             "link add mgmt type veth peer name outside",
-            f"addr add {_OUTSIDE}/{_PREFIX} dev outside",
+            f"addr add {_OUTSIDE}/{PREFIX} dev outside",
             *(f"link set {interface} up" for interface in ("lo", "outside")),
             *(f"link set {interface} up promisc on" for interface in ("mgmt", *addresses)),
-            f"neigh add {_INSIDE} lladdr {mac_of(self.name + '-mgmt')} dev outside nud permanent",
+            f"neigh add {INSIDE} lladdr {mac_of(self.name + '-mgmt')} dev outside nud permanent",
         ]
         self._outside.run(["ip", "-batch", "-"], stdin="\n".join(batch))
 
@@ -198,7 +167,9 @@ class KernelHost(Host):
         self._boots += 1
         work = self._space.root / "work"
         seed = work / f"{self.name}.tar"
-        seed.write_bytes(self._seed())
+        seed.write_bytes(
+            guest_seed.pack(self.name, self._addresses, self._start, self._keys, self._programs)
+        )
         for stale in work.glob(f"{self.name}-*.cow"):
             stale.unlink()
         devices = [
@@ -214,7 +185,7 @@ class KernelHost(Host):
         options = ["rw", "con=null", "con0=null,fd:1", *KERNEL_OPTIONS, *devices]
         argv = kernel_argv(self._space, f"{self.name}-{self._boots}", self._memory_mib, options)
         self._listening.clear()
-        self._early = []
+        self._initialised, self._trouble = False, []
         self._timeline.add(self.name, "console", phase="begin")
         self._process = self._outside.start(argv, log=self._console_log, on_line=self._console)
         if self._nice:
@@ -226,46 +197,12 @@ class KernelHost(Host):
             log.write(line + "\n")
         if _LISTENS in line:
             self._listening.set()
-        if INIT in line and self._early is not None:
-            early, self._early = self._early, None
-            for trouble in early:
-                self._timeline.add(self.name, "kernel-message", line=trouble)
+        if INIT in line or _LISTENS in line:
+            self._initialised = True
         if KERNEL_TROUBLE.search(line):
-            if self._early is not None:
-                self._early.append(line.strip())
-            else:
-                self._timeline.add(self.name, "kernel-message", line=line.strip())
-
-    def _seed(self) -> bytes:
-        interfaces = [*self._addresses]
-        more = [f"$ip link set vec{len(interfaces)} name mgmt0"]
-        six = any(":" in address for found in self._addresses.values() for address in found)
-        lines = ["modprobe ipv6"] if six else []  # a module here
-        for index, interface in enumerate(interfaces):
-            short = interface.removeprefix(f"{self.name}-")
-            lines += [f"$ip link set vec{index} name {short}", f"$ip link set {short} up"]
-            for address in self._addresses[interface]:
-                # busybox does not know of nodad.
-                ip, nodad = ("/bin/ip", " nodad") if ":" in address else ("ip", "")
-                lines.append(f"{ip} addr add {address} dev {short}{nodad}")
-        text = _START % {
-            "name": self.name, "inside": _INSIDE, "prefix": _PREFIX,
-            "more": "\n".join([*lines, self._start]),
-        }  # fmt: skip
-        text = text.replace("$ip addr add", "\n".join(more) + "\n$ip addr add", 1)
-        files = {
-            "start": text.encode(),
-            "authorized_keys": self._keys.authorized.encode(),
-            "hostkey": self._keys.host_file,
-            **self._programs,
-        }
-        buffer = io.BytesIO()
-        with tarfile.open(fileobj=buffer, mode="w") as archive:
-            for name, data in files.items():
-                member = tarfile.TarInfo(name)
-                member.size, member.mode, member.mtime = len(data), 0o700, int(time.time())
-                archive.addfile(member, io.BytesIO(data))
-        return buffer.getvalue()
+            self._trouble.append(line.strip())
+        while self._initialised and self._trouble:
+            self._timeline.add(self.name, "kernel-message", line=self._trouble.pop(0))
 
     def wait_ready(self, seconds: float = BOOT_SECONDS) -> None:
         """Wait until SSH answers; raises LabError with the console's end if its kernel ended."""
@@ -274,7 +211,7 @@ class KernelHost(Host):
             # Not by trying to connect: each try that a busy guest is too slow for costs it more.
             wait_for(f"SSH of {self.name}", self._answers, seconds=seconds, every=0.003)
             self._runner = SshRunner.connect(
-                self.name, self.pid, _INSIDE, self._keys, seconds=deadline - time.monotonic()
+                self.name, self.pid, INSIDE, self._keys, seconds=deadline - time.monotonic()
             )
         except WaitTimeout as late:
             raise LabError(self._unbooted(str(late))) from None
@@ -287,15 +224,15 @@ class KernelHost(Host):
     def _boot_again(self) -> None:
         """Start a kernel once more that ended before its init, or raise LabError.
 
-        One boot in thousands ends so, out of threads before there are any. That is neither the
-        initiator's nor the target's, and nothing that was asked of the kernel; what it said is not
-        held against it, and the timeline says that it was started again.
+        One boot in thousands ended so: a thread of its own was refused it (EAGAIN), and why is not
+        known. Nothing was asked of it yet, so a run need not end of it; but `boot-failed` is on the
+        timeline, and the check kernel_quiet tells of it.
         """
-        if self._process is None or self._early is None or self._failed_boots:
+        if self._process is None or self._initialised or self._failed_boots:
             raise LabError(self._unbooted("its kernel ended"))
         self._failed_boots += 1
         self._timeline.add(self.name, "console", phase="end")
-        self._timeline.add(self.name, "boot-failed", said=self._early)
+        self._timeline.add(self.name, "boot-failed", said=self._trouble)
         self.power_on()
 
     def _unbooted(self, why: str) -> str:
@@ -355,18 +292,3 @@ class KernelHost(Host):
         self.power_cut()
         self.power_on()
         self.wait_ready()
-
-
-def guest_program(name: str) -> bytes:
-    """A program of lab/guestfiles, as bytes for `programs` of KernelHost.prepare()."""
-    return resources.files("lab").joinpath(f"guestfiles/{name}").read_bytes()
-
-
-def guest_packages(*names: str) -> dict[str, bytes]:
-    """The modules of Python packages, not of those below, for `programs`: below /run/lab."""
-    return {
-        f"{name.replace('.', '/')}/{module.name}": module.read_bytes()
-        for name in names
-        for module in resources.files(name).iterdir()
-        if module.name.endswith(".py")
-    }

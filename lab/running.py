@@ -22,7 +22,8 @@ from lab.access import Access
 from lab.array import Array, Policy
 from lab.commands import LocalRunner, Runner
 from lab.errors import LabError
-from lab.guest import GuestSpace, KernelHost, guest_program, mac_of
+from lab.guest import GuestSpace, KernelHost, mac_of
+from lab.guest_seed import guest_program
 from lab.head import NICE, HeadSite
 from lab.head_topology import HeadsTopo
 from lab.host import LabHost

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lab.commands import OnLine, Process, Runner
-from lab.guest import KernelHost, guest_packages
+from lab.guest import KernelHost
+from lab.guest_seed import guest_packages
 from lab.observe import AddressWatcher, GuestAddressWatcher
 from lab.timeline import Timeline
 

@@ -210,8 +210,8 @@ def _authenticate(thing: Any, credentials: dict[str, str]) -> None:
 def keep_asking(device: str, ended: threading.Event) -> None:
     """Read a block of `device` now and then, past the cache, until `ended`.
 
-    A User-Mode Linux kernel may forget that its disk has answered (HOST_START in lab/guest.py), and
-    leaves the answer unread until the next one comes. So that there is a next one.
+    A User-Mode Linux kernel may forget that its disk has answered (HOST_START in
+    lab/guest_seed.py), and leaves the answer unread until the next one comes: so there is one soon.
     """
     handle = os.open(device, os.O_RDONLY | os.O_DIRECT)
     buffer = mmap.mmap(-1, 4096)  # of a page of its own, as O_DIRECT wants it

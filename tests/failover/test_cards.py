@@ -2,13 +2,13 @@
 
 from net import guest_network, namespace
 
-from lab.guest import HOST_START
+from lab.guest_seed import HOST_START
 from lab.running import give_queues
 from lab.site import GuestSite
 
 
 def test_a_host_hands_frames_on_by_threads(tmp_path):
-    """Else it forgets interrupts: see lab/guest.py."""
+    """Else it forgets interrupts: see lab/guest_seed.py."""
     show = ["sh", "-c", "cd /sys/class/net; grep -H . */threaded; grep -h napi /proc/[0-9]*/stat"]
     work = tmp_path / "work"
     work.mkdir()

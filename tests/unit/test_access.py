@@ -13,7 +13,7 @@ from lab.array import Policy
 from lab.commands import Result
 from lab.errors import BadInput, CommandFailed
 from lab.initiator import OpenIscsi
-from lab.loading import topology as load
+from lab.loading import topology
 from lab.scenario import Scenario, check_fits
 from lab.timeline import Timeline
 from targets import chap
@@ -66,7 +66,7 @@ class TestConfiguration:
     def test_a_host_that_is_not_there(self, access):
         one = Scenario("x", lambda _: [], policy=Policy(access=access))
         with pytest.raises(BadInput, match="needs host h9; there is h1"):
-            check_fits(one, load("one_switch"), "one_switch")
+            check_fits(one, topology("one_switch"), "one_switch")
 
 
 class Guest:

@@ -10,7 +10,7 @@ import pytest
 from lab import scenario as scenarios
 from lab.array import Policy
 from lab.errors import BadInput
-from lab.loading import topology as load
+from lab.loading import topology
 from lab.scenario import Scenario, catalogue, check_fits, find
 
 HEADER = "from lab.scenario import scenario\n"
@@ -41,7 +41,7 @@ def test_the_catalogue():
 
 def test_every_scenario_fits_its_own_topology():
     for one in catalogue().values():
-        check_fits(one, load(one.topology), one.topology)
+        check_fits(one, topology(one.topology), one.topology)
 
 
 @pytest.mark.parametrize("one", catalogue().values(), ids=lambda one: one.name)
@@ -50,13 +50,13 @@ def test_initiators_that_a_scenario_is_not_for(one):
     assert set(one.not_for) <= {"libiscsi"}
     for name, why in one.not_for.items():
         with pytest.raises(BadInput, match=f"{one.name} cannot be run with --initiator {name}: "):
-            check_fits(one, load(one.topology), "here", initiator=name)
+            check_fits(one, topology(one.topology), "here", initiator=name)
         assert len(why) > 20
 
 
 def test_an_unknown_initiator():
     with pytest.raises(BadInput, match="no initiator 'nonsense'; there are open-iscsi, libiscsi"):
-        check_fits(find("port-loss"), load("one_switch"), "here", initiator="nonsense")
+        check_fits(find("port-loss"), topology("one_switch"), "here", initiator="nonsense")
 
 
 def test_one_of_the_catalogue():
@@ -147,4 +147,4 @@ def test_two_of_one_name_are_refused_with_both_places(tmp_path, other):
 )
 def test_what_a_topology_lacks(one, said):
     with pytest.raises(BadInput, match=said):
-        check_fits(one, load("one_switch"), "one_switch")
+        check_fits(one, topology("one_switch"), "one_switch")

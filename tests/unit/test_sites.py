@@ -9,7 +9,7 @@ import pytest
 
 from lab.commands import LocalRunner
 from lab.errors import BadInput, LabError
-from lab.guest import guest_packages
+from lab.guest_seed import guest_packages
 from lab.observe import GuestAddressWatcher
 from lab.site import GuestSite, Site
 from lab.timeline import Timeline

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from lab.errors import BadInput
-from lab.loading import build, load_file
-from lab.loading import topology as load
+from lab.loading import build, load_file, topology
 from lab.topology import ArrayTopo, Lun
 
 HEADER = "from lab.topology import ArrayTopo, Lun\nclass Mine(ArrayTopo):\n    def build(self):\n"
@@ -26,13 +25,13 @@ def refused(tmp_path: Path, old: str, new: str) -> str:
     path = tmp_path / "mine.py"
     path.write_text((HEADER + GOOD).replace(old, new))
     with pytest.raises(BadInput) as error:
-        load(str(path))
+        topology(str(path))
     return str(error.value)
 
 
 def test_a_good_one(tmp_path):
     (tmp_path / "mine.py").write_text(HEADER + GOOD)
-    topo = load(str(tmp_path / "mine.py"))
+    topo = topology(str(tmp_path / "mine.py"))
     assert [port.name for port in topo.storage.ports] == ["p1", "p2"]
     assert topo.storage.home.name == "p1"
     assert [str(a) for a in topo.storage.ports[1].addresses] == ["10.0.0.12/24", "fd00::12/64"]
@@ -52,7 +51,7 @@ TARGET = '        self.add_target("b1", luns=[Lun(1), Lun(7, 16)])\n'
 
 def test_further_targets(tmp_path):
     (tmp_path / "mine.py").write_text(HEADER + GOOD + TARGET)
-    first, second = load(str(tmp_path / "mine.py")).storage.targets
+    first, second = topology(str(tmp_path / "mine.py")).storage.targets
     assert (first.name, first.iqn, len(first.luns)) == ("a1", "iqn.2026-01.lab.failover:a1", 1)
     assert (second.name, second.iqn) == ("b1", "iqn.2026-01.lab.failover:b1")
     assert second.luns == (Lun(1), Lun(7, 16))
@@ -73,7 +72,7 @@ def test_further_targets(tmp_path):
 def test_a_further_target_that_cannot_be(tmp_path, new, said):
     (tmp_path / "mine.py").write_text(HEADER + GOOD + f"        self.add_target({new})\n")
     with pytest.raises(BadInput, match=rf"mine\.py:9: .*{said}"):
-        load(str(tmp_path / "mine.py"))
+        topology(str(tmp_path / "mine.py"))
 
 
 def test_a_target_before_its_array(tmp_path):
@@ -84,11 +83,11 @@ def test_a_target_before_its_array(tmp_path):
 def test_two_targets_of_one_name(tmp_path):
     (tmp_path / "mine.py").write_text(HEADER + GOOD + TARGET + TARGET)
     with pytest.raises(BadInput, match=r"mine\.py:10: .*taken"):
-        load(str(tmp_path / "mine.py"))
+        topology(str(tmp_path / "mine.py"))
 
 
 def test_the_catalogue_loads():
-    assert load("one_switch").storage.ports
+    assert topology("one_switch").storage.ports
 
 
 @pytest.mark.parametrize(
@@ -154,9 +153,9 @@ def test_a_switch_with_the_name_of_a_host(tmp_path):
 
 def test_no_such_topology(tmp_path):
     with pytest.raises(BadInput, match=r"'nothing'; there are .*one_switch"):
-        load("nothing")
+        topology("nothing")
     with pytest.raises(BadInput, match=r"nowhere\.py: no such topology file"):
-        load(str(tmp_path / "nowhere.py"))
+        topology(str(tmp_path / "nowhere.py"))
 
 
 @pytest.mark.parametrize("number", [0, 2])
@@ -165,7 +164,7 @@ def test_a_file_holds_one_topology(tmp_path, number):
     classes = "".join((HEADER + GOOD).replace("Mine", f"Mine{i}") for i in range(number))
     path.write_text("from lab.topology import ArrayTopo\n" + classes)
     with pytest.raises(BadInput, match=f"one subclass of ArrayTopo, not {number}"):
-        load(str(path))
+        topology(str(path))
 
 
 @pytest.mark.parametrize(
