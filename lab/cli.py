@@ -161,11 +161,12 @@ def doctor(as_json: Json = False) -> None:
         print(json.dumps([f.as_json() for f in findings], indent=1))
     else:
         for finding in findings:
-            mark = "[green]ok     [/]" if finding.ok else "[red]missing[/]"
+            absent = "[red]missing[/]" if finding.needed else "[yellow]absent [/]"
+            mark = "[green]ok     [/]" if finding.ok else absent
             _out.print(
                 f"{mark} {finding.what}" + (f"\n        {finding.remedy}" if not finding.ok else "")
             )
-    raise typer.Exit(0 if all(f.ok for f in findings) else 3)
+    raise typer.Exit(0 if all(f.ok or not f.needed for f in findings) else 3)
 
 
 @image_app.command("build")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 
 from lab import release, sandbox
+from lab.bench.methods import METHODS
 from lab.errors import Missing
+from lab.libiscsi import require_libiscsi
 
 PROGRAMS = {
     "mnexec": "mininet", "brctl": "bridge-utils", "ifconfig": "net-tools", "sysctl": "procps",
@@ -23,11 +25,12 @@ IMAGE_PROGRAMS = {"mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs"}
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing a lab needs: is it there, and if not, what to do."""
+    """One thing that labs need, or only some options if not `needed`: what to do without it."""
 
     what: str
     ok: bool
     remedy: str = ""
+    needed: bool = True
 
     def as_json(self) -> dict[str, object]:
         """For --json."""
@@ -37,6 +40,21 @@ class Finding:
 def _program(name: str, package: str) -> Finding:
     there = shutil.which(name) is not None
     return Finding(f"{name} ({package})", there, f"sudo apt-get install {package}")
+
+
+def _extras() -> list[Finding]:
+    """What `make test` installs beside: the second initiator, and other ways to fail over."""
+    try:
+        require_libiscsi()
+        reason = ""
+    except Missing as missing:
+        reason = str(missing)
+    found = [Finding("libiscsi, for --initiator libiscsi", not reason, reason, needed=False)]
+    programs = {m.program: m.package for m in METHODS.values() if m.program not in PROGRAMS}
+    for name, package in programs.items():
+        one = _program(name, package)
+        found.append(replace(one, what=f"{one.what}, for lab bench failover", needed=False))
+    return found
 
 
 def _sandbox() -> Finding:
@@ -64,7 +82,7 @@ def _programs() -> list[Finding]:
 
 
 def examine() -> list[Finding]:
-    """All that labs need, in the order in which to get it."""
+    """All that labs need, in the order in which to get it, and then what only some options do."""
     builders = [_program(name, package) for name, package in IMAGE_PROGRAMS.items()]
     image = release.find(release.DEFAULT_RELEASE)
     return [
@@ -76,4 +94,5 @@ def examine() -> list[Finding]:
             image is not None,
             "lab image build (half a minute)",
         ),
+        *_extras(),
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -206,13 +205,11 @@ METHODS = {
     for method in (
         Method(
             "controller", "our controller: netlink event, running `ip -batch -`, raw announcements",
-            Policy(redirect="fixed", fixed=_FIXED, hold_s=_HOLD_S), program=sys.executable,
-            package="python3",
+            Policy(redirect="fixed", fixed=_FIXED, hold_s=_HOLD_S),
         ),
         Method(
             "redirect-only", "the address stays dead; the host logs in anew and is redirected",
             Policy(mode="redirect-only", hold_s=_HOLD_S), goes_home=False,
-            program=sys.executable, package="python3",
         ),
         Method(
             "shell-script", "a script that looks every 0.1 s: `ip link`, `ip addr`, `arping`",
