@@ -142,7 +142,10 @@ class LabHost:
         return self._writer
 
     def keeps_writing(self, writes: int = 300, seconds: float = 60.0) -> None:
-        """Wait until `writes` further writes are acknowledged; WaitTimeout after `seconds`."""
+        """Wait until `writes` writes that begin from now on are acknowledged.
+
+        Raises WaitTimeout after `seconds`.
+        """
         self.writer.acknowledge(writes, seconds)
 
     def stop_writing(self) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from bisect import bisect_left
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +46,7 @@ class Writer:
         self._known: dict[int, int] = {}
         self._newest = 0
         self._reached: set[str] = set()
-        self.acknowledged = 0
+        self._begun: list[float] = []  # when each acknowledged write began
 
     def start(self, seconds: float = 15.0) -> None:
         """Start writing; returns once the first write is acknowledged."""
@@ -84,10 +86,23 @@ class Writer:
         """End the program at once, whatever it waits for."""
         self._process.kill()
 
+    @property
+    def acknowledged(self) -> int:
+        """How many writes it has told of that were acknowledged."""
+        return len(self._begun)
+
     def acknowledge(self, more: int, seconds: float = 30.0) -> None:
-        """Wait until `more` further writes are acknowledged."""
-        goal = self.acknowledged + more
-        self._await(f"{more} more writes", lambda: self.acknowledged >= goal, seconds)
+        """Wait until `more` writes are acknowledged that began after this call.
+
+        Not the next that it tells of: it tells ten times a second, so those may be over by now, and
+        say nothing of a fault that has just begun.
+        """
+        called = time.time()
+
+        def enough() -> bool:
+            return len(self._begun) - bisect_left(self._begun, called) >= more
+
+        self._await(f"{more} more writes", enough, seconds)
 
     def acknowledged_blocks(self) -> list[int]:
         """The blocks that were written, lowest first."""
@@ -127,7 +142,7 @@ class Writer:
             good = [e for e in writes if e["status"] == "ok"]
             self._known |= {e["block"]: e["seq"] for e in good}
             self._newest = max([self._newest, *(e["seq"] for e in writes)])
-            self.acknowledged += len(good)
+            self._begun += [e["start"] for e in good]
         elif "load" in message:
             phase = message["load"]
             self._timeline.add(self.name, "load", t=message["t"], phase=phase, name="writer")

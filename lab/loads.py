@@ -41,7 +41,7 @@ class Loads:
             writer.start()
 
     def keep_writing(self, writes: int = 100, seconds: float = 60.0) -> None:
-        """Wait until each has `writes` more of its writes acknowledged."""
+        """Wait until each has had `writes` writes acknowledged that begin from now on."""
         for writer in self._writers.values():
             writer.acknowledge(writes, seconds)
 

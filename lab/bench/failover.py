@@ -177,14 +177,14 @@ def _sample(timeline: Timeline, host: str, address: str, began: float, until: fl
     io = [e for e in timeline.events("io", host) if began - 5 < e["t"] <= until]
     done = [e["t"] for e in io if e["status"] == "ok" and e["t"] >= began - _BEFORE_S]
     # Only what begins about the fault: the way home, later, may have a gap of its own.
+    if not done or done[-1] <= began:
+        raise LabError("no I/O was completed after the fault")
     stall = max(gaps(done, began - _BEFORE_S, until), key=lambda gap: gap.ms)
     moves = [
         e
         for e in timeline.events("address")
         if e["address"] == address and began <= e["t"] <= until
     ]
-    if not done:
-        raise LabError("no I/O was completed around the fault")
     return Sample(
         round(stall.ms, 2),
         _since(began, [e for e in moves if e["op"] == "del"]),

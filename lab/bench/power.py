@@ -178,8 +178,8 @@ def _sample(
 ) -> Sample:
     io = [e for e in timeline.events("io", "h1") if began - 5 < e["t"] <= until]
     done = [e["t"] for e in io if e["status"] == "ok" and e["t"] >= began - _BEFORE_S]
-    if not done:
-        raise LabError("no I/O was completed around the power cut")
+    if not done or done[-1] <= began:
+        raise LabError("no I/O was completed after the power cut")
     stall = max(gaps(done, began - _BEFORE_S, until), key=lambda gap: gap.ms)
 
     def first(kind: str, wanted: Callable[[Event], bool]) -> float | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from threading import Timer
 
 import pytest
 
@@ -86,3 +88,16 @@ def test_a_writer_that_ended_is_not_waited_for(writer, guest):
     guest.log.write_text("no such device\n")
     with pytest.raises(LabError, match="h1: the writer ended before 3 more.*no such device"):
         writer.acknowledge(3, 60.0)
+
+
+def test_only_what_begins_after_the_question_answers_it(writer, guest):
+    """What a report tells that was under way as a fault began was written before the fault."""
+    asked = time.time()
+    before = {"io": [["write", n, n, asked - 0.1, asked - 0.05, "ok"] for n in range(3, 203)]}
+    Timer(0.05, guest.say, [before]).start()
+    with pytest.raises(WaitTimeout, match="2 more writes in h1.*201 writes acknowledged"):
+        writer.acknowledge(2, 0.2)
+    later = time.time() + 0.1
+    after = {"io": [["write", n, n, later, later, "ok"] for n in (203, 204)]}
+    Timer(0.05, guest.say, [after]).start()
+    writer.acknowledge(2, 5.0)
