@@ -228,6 +228,8 @@ class KernelHost(Host):
         known. Nothing was asked of it yet, so a run need not end of it; but `boot-failed` is on the
         timeline, and the check kernel_quiet tells of it.
         """
+        if self._process:
+            self._process.kill()  # its helpers; and what it said last has been read then
         if self._process is None or self._initialised or self._failed_boots:
             raise LabError(self._unbooted("its kernel ended"))
         self._failed_boots += 1

@@ -1,5 +1,7 @@
 """A kernel of the lab's that does not come as far as its init."""
 
+import time
+
 import pytest
 from net import guest_network
 
@@ -29,7 +31,15 @@ def test_it_is_started_once_more(boots, tmp_path):
     assert len(boots) == 1 + 2
 
 
-def test_but_not_twice(boots, tmp_path):
+def test_but_not_twice(boots, tmp_path, monkeypatch):
+    """And what it said last is told, also where that is read after its end."""
+    heard = guest.KernelHost._console
+
+    def slowly(self, line):
+        time.sleep(0.002)
+        heard(self, line)
+
+    monkeypatch.setattr(guest.KernelHost, "_console", slowly)
     boots[0] = 2
     (tmp_path / "work").mkdir()
     with (
