@@ -93,7 +93,7 @@ def bench_failover(
 
 @bench_app.command("relay")
 def bench_relay(
-    rounds: Annotated[int, typer.Option(help="Rounds, each direct and through it.", min=1)] = 5,
+    rounds: Annotated[int, typer.Option(help="Rounds, each direct and through it.", min=1)] = 15,
     as_json: Json = False,
 ) -> None:
     """What the relay at the data ports costs, beside the direct path; exit 1 if too much."""
