@@ -134,6 +134,26 @@ def ensure(release: str, say: Say) -> Image:
     return found if found else build(release, say)
 
 
+def scratch() -> Path:
+    """A folder of the cache that stays empty: in a sandbox, a file system can be mounted there.
+
+    Raises BadInput if it is not there and cannot be made.
+    """
+    path = cache_root() / ".scratch"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as refused:
+        raise _unwritable(path.parent, refused) from None
+    return path
+
+
+def _unwritable(root: Path, refused: OSError) -> BadInput:
+    return BadInput(
+        f"the cache {root} cannot be written ({refused.strerror}); set LAB_CACHE to a folder of "
+        "yours"
+    )
+
+
 def build(release: str, say: Say, *, fresh: bool = False) -> Image:
     """Build the image of `release` in the cache (again, if `fresh`) and return it.
 
@@ -146,14 +166,11 @@ def build(release: str, say: Say, *, fresh: bool = False) -> Image:
     mmdebstrap = require("mmdebstrap", "mmdebstrap")
     mke2fs = require("mke2fs", "e2fsprogs")
     root = cache_root()
+    scratch()  # for those who may only read a cache that they share
     try:
-        root.mkdir(parents=True, exist_ok=True)
         lock = (root / f".lock-{release}").open("w")
     except OSError as refused:
-        raise BadInput(
-            f"the cache {root} cannot be written ({refused.strerror}); set LAB_CACHE to a folder "
-            "of yours"
-        ) from None
+        raise _unwritable(root, refused) from None
     with _locked(lock, say):
         old = find(release)
         if old and not fresh:

@@ -9,22 +9,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lab import sandbox
+from lab import release, sandbox
 from lab.errors import LabError, Missing
 
 
 def in_sandbox(measure: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
     """Call `measure` in a sandbox with an empty folder to work in, and return what it returned.
 
-    Raises KeyboardInterrupt when it was interrupted and LabError when it gave no figures.
+    The folder is in memory, and goes with the sandbox, however that ends. Raises KeyboardInterrupt
+    when it was interrupted, BadInput without a place for it, and LabError when it gave no figures.
     """
-    with tempfile.TemporaryDirectory(prefix="lab-bench-") as folder:
-        answer, work = Path(folder) / "answer.json", Path(folder) / "work"
-        work.mkdir()
+    work = release.scratch()
+    with tempfile.TemporaryFile("w+") as answer:
 
         def inside() -> int:
+            sandbox.mount_tmpfs(work)  # in there only: each sandbox sees its own
             try:
-                answer.write_text(json.dumps(measure(work)))
+                json.dump(measure(work), answer)
+                answer.flush()
             except LabError as error:
                 print(f"lab: {error}", file=sys.stderr)
                 return error.exit_code
@@ -37,4 +39,5 @@ def in_sandbox(measure: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
             raise Missing("the measurement could not run; see above")
         if status:
             raise LabError(f"the measurement ended with status {status}; see above")
-        return dict(json.loads(answer.read_text()))
+        answer.seek(0)
+        return dict(json.load(answer))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.release import cache_root
 from lab.scenario import catalogue
 from lab.waiting import wait_for
 
@@ -85,6 +86,16 @@ def dead(pids) -> bool:
     return True
 
 
+def nothing_is_left(before: dict[str, set[str]], everything: set[int], inside: set[str]) -> None:
+    """`everything`, the processes, and the namespaces `inside` end; nothing else is new."""
+    wait_for("every process to end", lambda: dead(everything), seconds=10)
+    wait_for("its namespaces to go", lambda: not (namespaces_in_use() & inside), seconds=10)
+    after = what_is_there()
+    for what, were in before.items():
+        new = {n for n in after[what] - were if "pytest" not in n}
+        assert not [n for n in new if what != "sockets" or "iscsi" in n.lower() or "lab" in n], what
+
+
 @pytest.mark.parametrize(
     ("name", "who"),
     [
@@ -113,12 +124,7 @@ def test_sigkill_in_the_middle_leaves_nothing(name, who, tmp_path):
     finally:
         process.kill()
         process.wait(20)
-    wait_for("every process to end", lambda: dead(everything), seconds=10)
-    wait_for("its namespaces to go", lambda: not (namespaces_in_use() & inside), seconds=10)
-    after = what_is_there()
-    for what, were in before.items():
-        new = {n for n in after[what] - were if "pytest" not in n}
-        assert not [n for n in new if what != "sockets" or "iscsi" in n.lower() or "lab" in n], what
+    nothing_is_left(before, everything, inside)
 
 
 def first_process(outermost: int) -> int:
@@ -126,6 +132,33 @@ def first_process(outermost: int) -> int:
     (middle,) = Path(f"/proc/{outermost}/task/{outermost}/children").read_text().split()
     (first,) = Path(f"/proc/{middle}/task/{middle}/children").read_text().split()
     return int(first)
+
+
+def test_a_killed_measurement_leaves_nothing(tmp_path):
+    scratch = cache_root() / ".scratch"
+    before, cached = what_is_there(), names_in(cache_root()) | {scratch.name}
+    process = subprocess.Popen(
+        [LAB, "bench", "failover", "--trials", "1", "--method", "controller",
+         "--out", tmp_path / "run"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT,
+    )  # fmt: skip
+    try:
+        wait_for(
+            "a capture in its folder",
+            lambda: any(
+                Path(f"/proc/{pid}/root{scratch}/pcap/h1.pcap").exists()
+                for pid in started_by(process.pid)
+            ),
+            seconds=40,
+        )
+        everything = started_by(process.pid)
+        inside = namespaces(everything)
+    finally:
+        process.kill()
+        process.wait(20)
+    nothing_is_left(before, everything, inside)
+    assert names_in(cache_root()) == cached
+    assert not names_in(scratch)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
