@@ -285,6 +285,12 @@ class Array:
         """
         self._supervisor().kill(next_dies_at=next_dies_at)
 
+    def kill_front(self) -> None:
+        """SIGKILL what answers at the virtual port; it is started again."""
+        if self._keeper is None:
+            raise LabError(f"{self.spec.name}: nobody would start its virtual port again")
+        self._keeper.kill()
+
     def _supervisor(self) -> Supervisor:
         if self._controller is None:
             raise LabError(f"the controller of {self.spec.name} is switched off")

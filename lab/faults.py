@@ -132,7 +132,7 @@ def controller_killed(lab: Lab, *, next_dies_at: int = 0) -> Iterator[None]:
 def front_killed(lab: Lab) -> Iterator[None]:
     """SIGKILL what answers at the virtual port; the array starts it again by itself."""
     with recorded(lab, lab.array.spec.name, "front-killed"):
-        lab.array.front.kill()
+        lab.array.kill_front()
         yield
 
 

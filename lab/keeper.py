@@ -36,6 +36,7 @@ class Keeper:
     def __init__(self, front: Front, say: Callable[[dict[str, str]], None]) -> None:
         self._front, self._say = front, say
         self._stopping = threading.Event()
+        self._lifting = threading.Lock()  # one kills or starts it at a time
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def start(self) -> None:
@@ -50,8 +51,9 @@ class Keeper:
             if not failures:
                 self._say({"what": "died"})
             try:
-                self._front.kill()
-                self._front.restart()
+                with self._lifting:
+                    self._front.kill()
+                    self._front.restart()
             except LabError as refused:
                 if not failures:
                     self._say({"what": "not-restarted", "why": str(refused)})
@@ -59,6 +61,11 @@ class Keeper:
             else:
                 failures = 0
                 self._say({"what": "restarted"})
+
+    def kill(self) -> None:
+        """SIGKILL what answers there, to be started again when nothing is left of it."""
+        with self._lifting:  # its end can be seen before kill() has done
+            self._front.kill()
 
     def let_go(self) -> None:
         """Do not start it again; returns when nothing is being started any more."""

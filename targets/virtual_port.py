@@ -85,11 +85,16 @@ class VirtualPort:
         self._lines.clear()
         self._serving.clear()
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        self._process = self._site.start_module(
+        started = self._process = self._site.start_module(
             "targets.front", str(self._config), log=self.log, on_line=self._hear
         )
         try:
-            wait_for("the virtual port to listen", self._ready, seconds=10, every=0.003)
+            wait_for(
+                "the virtual port to listen",
+                lambda: self._listens(started),
+                seconds=10,
+                every=0.003,
+            )
         except LabError:
             self.kill()
             raise
@@ -99,9 +104,8 @@ class VirtualPort:
         """Whether its process is there."""
         return self._process is not None and self._process.poll() is None
 
-    def _ready(self) -> bool:
-        assert self._process
-        status = self._process.poll()
+    def _listens(self, process: Process) -> bool:
+        status = process.poll()
         if status is not None:
             end = "\n  ".join(self.log.read_text(errors="replace").splitlines()[-5:])
             host = self._site.runner.host

@@ -1,6 +1,7 @@
 """The keeper of the virtual port: what has died is started again, until it is told to stop."""
 
 import threading
+import time
 
 from lab.errors import LabError
 from lab.keeper import Keeper
@@ -49,6 +50,29 @@ def test_it_is_tried_again_where_it_cannot_be_started_yet():
     keeper.let_go()
     assert [e["what"] for e in said] == ["died", "not-restarted", "restarted"]
     assert port.calls.count("restart") == 4
+
+
+class SlowToDie(Port):
+    """Its end is seen at once; what clears away its remains takes its time, and what it finds."""
+
+    def kill(self):
+        if self.running:
+            self.running = False
+            time.sleep(0.2)
+        super().kill()
+        self.running = False
+
+
+def test_it_is_not_started_again_before_its_remains_are_cleared_away():
+    port = SlowToDie()
+    keeper, said = kept(port)
+    keeper.kill()
+    wait_for("it to run", lambda: port.running, seconds=5)
+    time.sleep(0.3)
+    keeper.let_go()
+    assert [e["what"] for e in said] == ["died", "restarted"]
+    assert port.calls == ["kill", "kill", "restart"]
+    assert port.running
 
 
 def test_it_is_left_alone_when_the_array_is_switched_off():
