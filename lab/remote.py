@@ -94,10 +94,13 @@ class SshProcess:
     def __init__(
         self, runner: SshRunner, argv: Sequence[str], log: Path, on_line: OnLine | None
     ) -> None:
-        self.runner, self.argv = runner, list(argv)
+        self.runner, self.argv, self._shown = runner, list(argv), shlex.join(argv)
         self._channel = runner.open_channel()
         # The first line tells the process id, for kill(): exec keeps it.
-        self._channel.exec_command(f"echo $$; exec {shlex.join(argv)}")
+        try:
+            self._channel.exec_command(f"echo $$; exec {self._shown}")
+        except (paramiko.SSHException, OSError, EOFError) as gone:
+            raise LabError(f"{runner.host}: lost while starting `{self._shown}` ({gone})") from None
         self._pid: int | None = None
         self._started = threading.Event()
         self._threads = [
@@ -141,11 +144,16 @@ class SshProcess:
 
     def send(self, line: str) -> None:
         """See Process."""
-        self._channel.sendall(line.encode() + b"\n")
+        try:
+            self._channel.sendall(line.encode() + b"\n")
+        except (paramiko.SSHException, OSError, EOFError):
+            where = self.runner.host
+            raise LabError(f"{where}: `{self._shown}` has ended; not told {line!r}") from None
 
     def close_input(self) -> None:
         """See Process."""
-        self._channel.shutdown_write()
+        with contextlib.suppress(paramiko.SSHException, OSError, EOFError):  # it has ended
+            self._channel.shutdown_write()
 
     def kill(self) -> None:
         """See Process."""

@@ -61,6 +61,8 @@ class Supervisor:
         env = {DIE_AT: str(self._next_dies_at)} if self._next_dies_at else {}
         self._next_dies_at = 0
         with self._starting:
+            if self._stopping.is_set():
+                return  # since it died
             self._process = self._site.start_module(
                 self._module, str(self._path), log=self._log, on_line=self._hear, env=env
             )
@@ -75,8 +77,12 @@ class Supervisor:
         status, where = controller.poll(), self._config["array"]
         self._timeline.add(where, "controller", what="died", status=status)
         self._restarts += 1
-        if self._restarts <= _RESTARTS:
+        if self._restarts > _RESTARTS:
+            return
+        try:
             self._start()
+        except LabError as refused:
+            self._timeline.add(where, "controller", what="not-restarted", why=str(refused))
 
     def _hear(self, line: str) -> None:
         try:
