@@ -286,9 +286,12 @@ class Array:
         self._supervisor().kill(next_dies_at=next_dies_at)
 
     def kill_front(self) -> None:
-        """SIGKILL what answers at the virtual port; it is started again."""
+        """SIGKILL what answers at the virtual port; it is started again.
+
+        BadInput where nothing would do that: a head's goes with its head.
+        """
         if self._keeper is None:
-            raise LabError(f"{self.spec.name}: nobody would start its virtual port again")
+            raise BadInput(f"{self.spec.name}: nobody would start its virtual port again")
         self._keeper.kill()
 
     def _supervisor(self) -> Supervisor:

@@ -36,7 +36,7 @@ class Keeper:
     def __init__(self, front: Front, say: Callable[[dict[str, str]], None]) -> None:
         self._front, self._say = front, say
         self._stopping = threading.Event()
-        self._lifting = threading.Lock()  # one kills or starts it at a time
+        self._lock = threading.Lock()  # one kills or starts it at a time
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def start(self) -> None:
@@ -51,7 +51,7 @@ class Keeper:
             if not failures:
                 self._say({"what": "died"})
             try:
-                with self._lifting:
+                with self._lock:
                     self._front.kill()
                     self._front.restart()
             except LabError as refused:
@@ -64,7 +64,7 @@ class Keeper:
 
     def kill(self) -> None:
         """SIGKILL what answers there, to be started again when nothing is left of it."""
-        with self._lifting:  # its end can be seen before kill() has done
+        with self._lock:  # its end can be seen before kill() has done
             self._front.kill()
 
     def let_go(self) -> None:

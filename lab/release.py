@@ -166,7 +166,7 @@ def build(release: str, say: Say, *, fresh: bool = False) -> Image:
     mmdebstrap = require("mmdebstrap", "mmdebstrap")
     mke2fs = require("mke2fs", "e2fsprogs")
     root = cache_root()
-    scratch()  # for those who may only read a cache that they share
+    scratch()  # and with it the cache; those who may only read it find both
     try:
         lock = (root / f".lock-{release}").open("w")
     except OSError as refused:

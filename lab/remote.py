@@ -28,6 +28,9 @@ from lab.waiting import wait_for
 
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # its failures reach us as exceptions
 
+# What paramiko raises where a connection is not there, or not any more.
+_GONE = (paramiko.SSHException, OSError, EOFError)
+
 T = TypeVar("T")
 
 
@@ -99,7 +102,7 @@ class SshProcess:
         # The first line tells the process id, for kill(): exec keeps it.
         try:
             self._channel.exec_command(f"echo $$; exec {self._shown}")
-        except (paramiko.SSHException, OSError, EOFError) as gone:
+        except _GONE as gone:
             raise LabError(f"{runner.host}: lost while starting `{self._shown}` ({gone})") from None
         self._pid: int | None = None
         self._started = threading.Event()
@@ -146,13 +149,13 @@ class SshProcess:
         """See Process."""
         try:
             self._channel.sendall(line.encode() + b"\n")
-        except (paramiko.SSHException, OSError, EOFError):
+        except _GONE:
             where = self.runner.host
             raise LabError(f"{where}: `{self._shown}` has ended; not told {line!r}") from None
 
     def close_input(self) -> None:
         """See Process."""
-        with contextlib.suppress(paramiko.SSHException, OSError, EOFError):  # it has ended
+        with contextlib.suppress(*_GONE):
             self._channel.shutdown_write()
 
     def kill(self) -> None:
@@ -209,7 +212,7 @@ class SshRunner:
             if shown.asbytes() != keys.host_blob:
                 raise LabError(f"{host}: another SSH host key than this run's")
             transport.auth_publickey("root", keys.client)
-        except (paramiko.SSHException, OSError, EOFError) as refused:
+        except _GONE as refused:
             transport.close()
             return str(refused)
         return cls(host, transport)
@@ -218,7 +221,7 @@ class SshRunner:
         """A new session channel; raises LabError when the guest is gone."""
         try:
             return self._transport.open_session(timeout=15.0)
-        except (paramiko.SSHException, EOFError, OSError) as gone:
+        except _GONE as gone:
             raise LabError(f"{self.host}: the SSH connection is gone ({gone})") from None
 
     def run(
@@ -247,7 +250,7 @@ class SshRunner:
                 if stdin is not None:
                     channel.sendall(stdin.encode())
                 channel.shutdown_write()
-            except (paramiko.SSHException, OSError, EOFError) as gone:
+            except _GONE as gone:
                 raise LabError(f"{self.host}: lost while running `{shown}` ({gone})") from None
             if not channel.status_event.wait(max(0.0, deadline - time.monotonic())):
                 text = bytes(output + errors).decode(errors="replace")

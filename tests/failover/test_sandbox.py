@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.release import cache_root
+from lab import release
 from lab.scenario import catalogue
 from lab.waiting import wait_for
 
@@ -135,8 +135,8 @@ def first_process(outermost: int) -> int:
 
 
 def test_a_killed_measurement_leaves_nothing(tmp_path):
-    scratch = cache_root() / ".scratch"
-    before, cached = what_is_there(), names_in(cache_root()) | {scratch.name}
+    scratch = release.scratch()
+    before, cached = what_is_there(), names_in(release.cache_root())
     process = subprocess.Popen(
         [LAB, "bench", "failover", "--trials", "1", "--method", "controller",
          "--out", tmp_path / "run"],
@@ -157,7 +157,7 @@ def test_a_killed_measurement_leaves_nothing(tmp_path):
         process.kill()
         process.wait(20)
     nothing_is_left(before, everything, inside)
-    assert names_in(cache_root()) == cached
+    assert names_in(release.cache_root()) == cached
     assert not names_in(scratch)
 
 

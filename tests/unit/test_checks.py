@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from identity_examples import EXAMPLES as IDENTITY
 from request_examples import EXAMPLES as REQUESTS
-from session_examples import (
+from session_events import (
     CONSOLE,
     LOGINS,
     MESSAGE,
