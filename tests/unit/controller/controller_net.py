@@ -12,10 +12,12 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from lab.controller import addresses, config
 from lab.waiting import wait_for
 
-REPO = Path(__file__).parents[2]
+REPO = Path(__file__).parents[3]
 HOST = "10.0.0.101"
 KNOCK = """
 import socket, sys
@@ -28,14 +30,20 @@ except OSError:
 """
 
 
-def why_not() -> str | None:
+def _user() -> list[str]:
+    return [] if os.geteuid() == 0 else ["-r"]
+
+
+def _why_not() -> str | None:
     """Why namespaces cannot be had here, or None if they can."""
     tried = subprocess.run(["unshare", *_user(), "-n", "true"], capture_output=True, text=True)
     return tried.stderr.strip() or "unshare failed" if tried.returncode else None
 
 
-def _user() -> list[str]:
-    return [] if os.geteuid() == 0 else ["-r"]
+_WHY_NOT = _why_not()
+needs_namespaces = pytest.mark.skipif(
+    bool(_WHY_NOT), reason=f"needs root or unprivileged user namespaces: {_WHY_NOT}"
+)
 
 
 class Namespace:
@@ -247,3 +255,8 @@ class Monitor:
         self._monitor.wait()
         self._monitor.stdout.close()
         return most
+
+
+def at_home(net: Net) -> dict[str, list[str]]:
+    """What net.where() is while no port has died."""
+    return {net.vip: ["a1-p1"]} | {a: [f"a1-{name}"] for name, a in net.data.items()}

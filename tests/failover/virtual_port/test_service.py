@@ -1,128 +1,21 @@
-"""The virtual port: who is sent where, what discovery shows, and what it survives."""
+"""The virtual port: whom it serves itself, how fast it is, and what it survives."""
 
 from __future__ import annotations
 
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
 
 import pytest
-from net import HOST6, HOSTS, PORT6, PORTS, VIRTUAL, VIRTUAL6, Net, initiator_name, network
-from wire import Initiator
+from at_virtual import HOST, IQN, MOVED, sent_to
+from net import HOSTS, PORTS, VIRTUAL
 
 from lab.controller.output import Steering
 from lab.errors import BadInput, LabError
 from lab.site import Site
 from lab.waiting import wait_for
-from targets.base import EngineSession, Lun, TargetSpec
-from targets.tgt import Tgt
+from targets.base import EngineSession, TargetSpec
 from targets.virtual_port import VirtualPort
-
-IQN, SECRET_IQN = "iqn.2024-01.lab.a1:disk", "iqn.2024-01.lab.a1:private"
-HOST = "iqn.2024-01.lab.h1:host"
-MOVED, MOVED_FOR_EVER = 0x0101, 0x0102
-
-
-@pytest.fixture(scope="module")
-def net() -> Iterator[Net]:
-    with network() as made:
-        yield made
-
-
-@pytest.fixture
-def array(net, tmp_path) -> Iterator[tuple[Tgt, VirtualPort, list[dict]]]:
-    events: list[dict] = []
-    engine = Tgt(net.array, tmp_path / "work", tmp_path / "logs")
-    front = VirtualPort(
-        Site(net.array, tmp_path / "work"), tmp_path / "logs", on_event=events.append
-    )
-    disk = Lun(1, tmp_path / "disk1", 16 << 20, "a1000001", "SN0001")
-    other = Lun(1, tmp_path / "disk2", 16 << 20, "a1000002", "SN0002")
-    targets = [
-        TargetSpec(IQN, (disk,)),
-        TargetSpec(SECRET_IQN, (other,), initiators=("iqn.2024-01.lab.h9:host",)),
-    ]
-    try:
-        engine.start()
-        for target in targets:
-            engine.create(target)
-        for port in (*PORTS, PORT6):
-            engine.expose(port)
-        front.start([VIRTUAL, VIRTUAL6], targets, engine.local_portal)
-        yield engine, front, events
-    finally:
-        front.stop()
-        engine.stop()
-
-
-@pytest.fixture
-def front(array) -> VirtualPort:
-    return array[1]
-
-
-@pytest.fixture
-def host(net) -> Iterator[Callable[..., Initiator]]:
-    opened: list[Initiator] = []
-
-    def connect(portal: str = VIRTUAL, source: str = HOSTS[0], name: str = "") -> Initiator:
-        opened.append(Initiator(net.hosts_pid, source, name or initiator_name(source)))
-        return opened[-1].connect(portal)
-
-    yield connect
-    for initiator in opened:
-        initiator.close()
-
-
-def sent_to(login) -> str:
-    assert login.status in (MOVED, MOVED_FOR_EVER), hex(login.status)
-    return login.keys["TargetAddress"]
-
-
-def test_each_host_is_sent_to_its_port(front, host):
-    front.steer(HOSTS[0], PORTS[1])
-    front.steer(HOSTS[1], PORTS[2])
-    front.steer(None, PORTS[0])
-    for source, port in zip(HOSTS, (PORTS[1], PORTS[2], PORTS[0]), strict=True):
-        initiator = host(source=source)
-        login = initiator.login(IQN)
-        assert (login.status, sent_to(login)) == (MOVED, f"{port}:3260")
-        assert login.isid == initiator.isid
-
-
-def test_the_controller_and_the_front_agree(array, host):
-    """Who is known is sent on or served, who is not gets the default: lab/controller/output.py."""
-    _, front, _ = array
-    steering = Steering(front.steering)
-    steering.write(HOSTS[0], PORTS[1])
-    steering.write(HOSTS[1], None)
-    steering.write("default", PORTS[2])
-    assert sent_to(host().login(IQN)) == f"{PORTS[1]}:3260"
-    assert host(source=HOSTS[1]).login(IQN).status == 0
-    assert sent_to(host(source=HOSTS[2]).login(IQN)) == f"{PORTS[2]}:3260"
-    steering.write("default", None)
-    assert host(source=HOSTS[2]).login(IQN).status == 0
-
-
-def test_a_new_answer_counts_at_once(front, host):
-    front.steer(HOSTS[0], PORTS[1])
-    assert sent_to(host().login(IQN)) == f"{PORTS[1]}:3260"
-    front.steer(HOSTS[0], PORTS[2], permanent=True)
-    login = host().login(IQN)
-    assert (login.status, sent_to(login)) == (MOVED_FOR_EVER, f"{PORTS[2]}:3260")
-    front.steer(None, PORTS[0])
-    front.forget(HOSTS[0])
-    assert sent_to(host().login(IQN)) == f"{PORTS[0]}:3260"
-
-
-def test_with_no_answer_the_service_is_unavailable(front, host):
-    assert host().login(IQN).status == 0x0301
-
-
-def test_an_answer_that_makes_no_sense_is_a_target_error(front, host):
-    front.steer(HOSTS[0], PORTS[0])
-    (front.steering / HOSTS[0]).write_text("10.0.0.12:3260:Sometimes\n")
-    assert host().login(IQN).status == 0x0300
 
 
 def test_a_host_can_be_served_here(array, host):
@@ -160,16 +53,6 @@ def test_a_served_connection_ends_with_either_end(array, host):
     assert front.locate([stale]) == [stale]
 
 
-def test_libiscsi_goes_where_it_is_sent(net, array):
-    _, front, events = array
-    front.steer(None, PORTS[1])
-    qemu = ["qemu-io", "-f", "raw", "-t", "none", "-c"]
-    net.hosts.run([*qemu, "write -P 0x21 0 256k", f"iscsi://{VIRTUAL}/{IQN}/1"])
-    wait_for("an event", lambda: events, seconds=2)
-    assert {e["to"] for e in events} == {f"{PORTS[1]}:3260"}
-    net.hosts.run([*qemu, "read -P 0x21 0 256k", f"iscsi://{PORTS[2]}/{IQN}/1"])
-
-
 def test_libiscsi_is_served_here(net, array):
     _, front, _ = array
     front.steer(None, None)
@@ -180,54 +63,6 @@ def test_libiscsi_is_served_here(net, array):
     assert done.output.count("8 MiB, 1 ops") == 4
     direct = f"iscsi://{PORTS[0]}/{IQN}/1"
     net.hosts.run([*qemu, "-c", "read -P 0x44 8M 8M", direct])
-
-
-@pytest.mark.parametrize(
-    ("virtual", "source", "shown"),
-    [(VIRTUAL, HOSTS[0], f"{VIRTUAL}:3260,1"), (VIRTUAL6, HOST6, f"[{VIRTUAL6}]:3260,1")],
-)
-def test_discovery_shows_the_virtual_port_only(front, host, virtual, source, shown):
-    initiator = host(virtual, source)
-    login = initiator.login(None)
-    assert login.status == 0
-    assert login.keys["AuthMethod"] == "None"
-    assert login.keys["X-lab.test"] == "NotUnderstood"
-    assert initiator.discover() == [(IQN, shown)]
-    assert initiator.discover(IQN) == [(IQN, shown)]
-    assert initiator.discover("iqn.2024-01.lab.a1:none") == []
-    assert initiator.ping() == b"still there?"
-    initiator.send(0x46, 0x80, itt=11)
-    assert initiator.receive()[0][0] == 0x26
-    named = host(virtual, source, name="iqn.2024-01.lab.h9:host")
-    assert named.login(None).status == 0
-    assert named.discover() == [(IQN, shown), (SECRET_IQN, shown)]
-
-
-def test_each_family_has_its_default(front, host):
-    front.steer(None, PORTS[0])
-    (front.steering / "default6").write_text(f"[{PORT6}]:3260:Temporary\n")
-    assert sent_to(host(VIRTUAL6, HOST6).login(IQN)) == f"[{PORT6}]:3260"
-    assert sent_to(host().login(IQN)) == f"{PORTS[0]}:3260"
-    (front.steering / "default6").unlink()
-    assert host(VIRTUAL6, HOST6).login(IQN).status == 0x0301
-
-
-def test_ipv6_redirect(front, host):
-    front.steer(HOST6, PORT6)
-    front.steer(HOSTS[0], PORT6)
-    assert sent_to(host(VIRTUAL6, HOST6).login(IQN)) == f"[{PORT6}]:3260"
-    assert sent_to(host().login(IQN)) == f"[{PORT6}]:3260"
-    front.steer(HOST6, None)
-    assert host(VIRTUAL6, HOST6).login(IQN).status == 0
-
-
-def test_what_is_missing_in_a_login_is_named(front, host):
-    assert host().login("iqn.2024-01.lab.a1:none").status == 0x0203
-    assert host().login_step(0x81, {"TargetName": IQN})[1].status == 0x0207
-    assert host().login_step(0x81, {"InitiatorName": HOST})[1].status == 0x0207
-    assert host().login_step(0x41, {"InitiatorName": HOST})[1].status == 0x0200
-    chap_only = {"InitiatorName": HOST, "SessionType": "Discovery", "AuthMethod": "CHAP"}
-    assert host().login_step(0x81, chap_only)[1].status == 0x0201
 
 
 def test_nonsense_costs_only_its_own_connection(front, host):
