@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.array.site import GuestSite, Site
 from lab.errors import BadInput
-from lab.site import GuestSite, Site
 from targets.base import OwnKernel, TargetEngine
-from targets.lio import Lio
-from targets.tgt import Tgt
-from targets.uniform_port import UniformPort
+from targets.front.native import UniformPort
+from targets.lio.engine import Lio
+from targets.tgt.engine import Tgt
 
 DEFAULT = "tgt"
 

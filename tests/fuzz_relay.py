@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from targets.pdu import NO_TAG, Op, Pdu, encode_ahs, encode_keys
-from targets.relay import Config, Relay
-from targets.relay_link import Link
-from targets.relay_messages import login_response
+from targets.relay.link import Link
+from targets.relay.messages import login_response
+from targets.relay.service import Config, Relay
 
 WORKERS, CASE_SECONDS, GROWTH_KIB = 8, 10.0, 8 * 1024
 WARM_UP = 15_000

@@ -12,7 +12,7 @@
 +------------------------+
 """
 
-from lab.topology import ArrayTopo
+from lab.topology.topology import ArrayTopo
 
 
 class OneSwitch(ArrayTopo):

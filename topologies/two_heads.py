@@ -16,7 +16,7 @@
    +------------------+
 """
 
-from lab.head_topology import HeadsTopo
+from lab.topology.heads import HeadsTopo
 
 
 class TwoHeads(HeadsTopo):

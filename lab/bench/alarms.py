@@ -10,12 +10,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lab import checks, loading
+from lab import checks
+from lab.array.policy import Policy, Probing
 from lab.commands import LocalProcess
-from lab.policy import Policy, Probing
-from lab.release import Image
-from lab.running import Folder, Lab, Setup
+from lab.guest.image import Image
+from lab.run.lab import Folder, Lab, Setup
 from lab.timeline import Timeline
+from lab.topology import loading
 
 ALARMS = {"port-down", "suspect", "moved", "no-port-left"}
 """What a controller says of a port or address that it has given up."""

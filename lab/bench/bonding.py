@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lab.controller.config import FIRST_TABLE
-from lab.running import Lab
+from lab.run.lab import Lab
 
 ARP_INTERVAL_MS = 100
 """How often the bond asks the hosts for signs of life; it gives a slave up after two to three of
-them. Its other way, the carrier (miimon), a guest's card does not tell (see lab/guest.py)."""
+them. Its other way, the carrier (miimon), a guest's card does not tell (see lab/guest)."""
 
 _ACTIVE = "/sys/class/net/bond0/bonding/active_slave"
 

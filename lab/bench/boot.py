@@ -11,9 +11,9 @@ from pathlib import Path
 from lab import sandbox
 from lab.commands import LocalRunner
 from lab.errors import LabError
-from lab.guest import INIT, KERNEL_OPTIONS, GuestSpace, KernelHost, kernel_argv
-from lab.release import Image
-from lab.remote import Keys
+from lab.guest.image import Image
+from lab.guest.kernel_host import INIT, KERNEL_OPTIONS, GuestSpace, KernelHost, kernel_argv
+from lab.guest.ssh import Keys
 from lab.timeline import Timeline
 
 

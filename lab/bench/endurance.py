@@ -10,14 +10,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from lab import checks, loading
-from lab.array import Policy
+from lab import checks
+from lab.array.array import Policy
 from lab.bench.failover import distribution
 from lab.errors import LabError
-from lab.faults import cable_pulled
-from lab.release import Image
-from lab.running import Folder, Lab, Setup
+from lab.faults.network import cable_pulled
+from lab.guest.image import Image
+from lab.run.lab import Folder, Lab, Setup
 from lab.timeline import Timeline
+from lab.topology import loading
 from lab.waiting import wait_for
 
 _HOLD_S = 0.3

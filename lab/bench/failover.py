@@ -9,16 +9,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lab import faults, loading
+from lab.array.policy import Probing
 from lab.bench.harness import in_sandbox
 from lab.bench.methods import METHODS, Method
 from lab.checks.disk import gaps
 from lab.errors import BadInput, LabError, WaitTimeout
-from lab.host import LabHost
-from lab.policy import Probing
-from lab.release import Image
-from lab.running import Folder, Lab, Setup
+from lab.faults import network as faults
+from lab.guest.image import Image
+from lab.host.host import LabHost
+from lab.run.lab import Folder, Lab, Setup
 from lab.timeline import Timeline
+from lab.topology import loading
 from lab.waiting import wait_for
 
 ROUND = 5

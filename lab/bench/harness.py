@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lab import release, sandbox
+from lab import sandbox
 from lab.errors import LabError, Missing
+from lab.guest import image as release
 
 
 def in_sandbox(measure: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:

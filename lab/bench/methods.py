@@ -7,12 +7,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from ipaddress import IPv4Interface
 
-from lab.array import Policy
+from lab.array.array import Policy
 from lab.bench.bonding import ARP_INTERVAL_MS, active_port, bonded
 from lab.commands import Runner, require
 from lab.controller.config import FIRST_TABLE
-from lab.running import Lab
-from lab.topology import PortSpec
+from lab.run.lab import Lab
+from lab.topology.topology import PortSpec
 from lab.waiting import wait_for
 
 Running = Callable[[Lab], AbstractContextManager[None]]

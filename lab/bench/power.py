@@ -14,18 +14,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lab import loading
-from lab.array import Policy
+from lab.array.array import Policy
 from lab.bench.failover import distribution
 from lab.bench.harness import in_sandbox
 from lab.checks.disk import gaps
 from lab.errors import BadInput, LabError
-from lab.guest_clock import align
-from lab.head_faults import head_powered_off, heads
-from lab.host import LabHost
-from lab.release import Image
-from lab.running import Folder, Lab, Setup
+from lab.faults.heads import head_powered_off, heads
+from lab.guest.clock import align
+from lab.guest.image import Image
+from lab.host.host import LabHost
+from lab.run.lab import Folder, Lab, Setup
 from lab.timeline import Event, Timeline
+from lab.topology import loading
 from lab.waiting import wait_for
 
 ROUND = 5

@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lab.array.site import Site
 from lab.commands import LocalRunner, Runner, require
 from lab.errors import LabError, Missing
-from lab.site import Site
 from lab.waiting import wait_for
 from targets.base import Lun, TargetSpec
-from targets.relay_process import RelayProcess
-from targets.tgt import Tgt
+from targets.relay.process import RelayProcess
+from targets.tgt.engine import Tgt
 
 ADDRESS, DIRECT, THROUGH = "10.0.0.12", 3261, 3260
 IQN = "iqn.2024-01.lab.a1:bench"

@@ -35,7 +35,7 @@ def session_survived(host: str) -> Look:
     """Every session from before is there after: same SCSI devices, serials, sizes, LOGGED_IN.
 
     With libiscsi there is no session in a host's kernel: what must survive is the disk that QEMU
-    has open (lab/libiscsi.py). A new iSCSI session may then carry it, as libiscsi never reinstates
+    has open (lab/host). A new iSCSI session may then carry it, as libiscsi never reinstates
     one: the evidence tells how many did.
     """
 

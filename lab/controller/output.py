@@ -84,7 +84,7 @@ class Steering:
 
 
 def answer(address: str | None) -> str:
-    """A login answer as targets/front.py reads it; None: served at the virtual port."""
+    """A login answer as targets/front/service.py reads it; None: served at the virtual port."""
     if address is None:
         return "here\n"
     shown = f"[{address}]" if family(address) == 6 else address

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lab.access import Access, Secrets
-from lab.array import Policy
-from lab.attempts import try_discovery, try_login
+from lab.array.access import Access, Secrets
+from lab.array.array import Policy
 from lab.checks import (
     Check,
     discovery_hides_ports,
@@ -31,9 +30,10 @@ from lab.checks import (
     served_at,
     session_survived,
 )
-from lab.faults import cable_pulled
-from lab.running import Lab
-from lab.scenario import scenario
+from lab.faults.network import cable_pulled
+from lab.host.attempts import try_discovery, try_login
+from lab.run.lab import Lab
+from lab.run.scenario import scenario
 from lab.scenarios.promises import undisturbed
 from targets.base import ChapAccount
 

@@ -6,8 +6,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from lab import desk
-from lab.array import Policy
+from lab.array.array import Policy
 from lab.checks import (
     Check,
     kernel_quiet,
@@ -18,9 +17,10 @@ from lab.checks import (
     session_survived,
 )
 from lab.errors import BadInput
-from lab.faults import cable_pulled
-from lab.running import Lab
-from lab.scenario import scenario
+from lab.faults.network import cable_pulled
+from lab.run import desk
+from lab.run.lab import Lab
+from lab.run.scenario import scenario
 from lab.waiting import wait_for
 
 TO_CONTROLLER = ("move-vip", "drain", "undrain", "rebalance")

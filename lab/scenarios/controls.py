@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lab.array import Policy
+from lab.array.array import Policy
 from lab.checks import Check, same_connection
-from lab.faults import block_overwritten, cable_pulled, second_owner
-from lab.running import Lab
-from lab.scenario import scenario
+from lab.faults.network import block_overwritten, cable_pulled, second_owner
+from lab.run.lab import Lab
+from lab.run.scenario import scenario
 from lab.scenarios.promises import TAKEOVER_BUDGET_MS, undisturbed
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lab import faults
-from lab.array import Policy
+from lab.array.array import Policy
 from lab.checks import (
     Check,
     controller_restarted,
@@ -20,10 +19,11 @@ from lab.checks import (
     stayed_logged_in,
 )
 from lab.checks.address import owners_at
-from lab.heavy import write_heavily
-from lab.host import LabHost
-from lab.running import Lab
-from lab.scenario import scenario
+from lab.faults import network as faults
+from lab.host.host import LabHost
+from lab.load.heavy import write_heavily
+from lab.run.lab import Lab
+from lab.run.scenario import scenario
 from lab.scenarios.promises import RELOGIN_BUDGET_MS, TAKEOVER_BUDGET_MS, undisturbed
 from lab.waiting import wait_for
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lab.array import Policy
+from lab.array.array import Policy
 from lab.checks import (
     Check,
     moved_to,
@@ -12,10 +12,10 @@ from lab.checks import (
     same_connection,
     served_at,
 )
-from lab.faults import cable_pulled
-from lab.host import LabHost
-from lab.running import Lab
-from lab.scenario import scenario
+from lab.faults.network import cable_pulled
+from lab.host.host import LabHost
+from lab.run.lab import Lab
+from lab.run.scenario import scenario
 from lab.scenarios.promises import TAKEOVER_BUDGET_MS, undisturbed
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 
-from lab.array import Policy
+from lab.array.array import Policy
 from lab.checks import (
     Check,
     fenced_before_moved,
@@ -14,12 +14,12 @@ from lab.checks import (
     served_at,
 )
 from lab.checks.address import owners_at
-from lab.faults import cable_pulled, controller_killed
-from lab.head_faults import head_powered_off
-from lab.head_faults import head_unheard as unheard
-from lab.host import LabHost
-from lab.running import Lab
-from lab.scenario import scenario
+from lab.faults.heads import head_powered_off
+from lab.faults.heads import head_unheard as unheard
+from lab.faults.network import cable_pulled, controller_killed
+from lab.host.host import LabHost
+from lab.run.lab import Lab
+from lab.run.scenario import scenario
 from lab.scenarios.promises import undisturbed
 from lab.waiting import wait_for
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from lab.array import Policy
+from lab.array.array import Policy
 from lab.checks import (
     Check,
     asked_then_moved,
@@ -30,15 +30,15 @@ from lab.checks import (
     writes_allowed,
     writes_refused,
 )
-from lab.faults import array_powered_off, cable_pulled, target_killed
-from lab.host import LabHost
-from lab.loads import Loads
-from lab.running import Lab
-from lab.scenario import scenario
+from lab.faults.network import array_powered_off, cable_pulled, target_killed
+from lab.host.host import LabHost
+from lab.host.scsi import record_identity, record_reservation, reserve, try_to_write
+from lab.load.several import Loads
+from lab.run.lab import Lab
+from lab.run.scenario import scenario
 from lab.scenarios.power import BOOT_BUDGET_MS
 from lab.scenarios.promises import RELOGIN_BUDGET_MS, TAKEOVER_BUDGET_MS, undisturbed
 from lab.scenarios.requests import TIME2WAIT_S
-from lab.scsi import record_identity, record_reservation, reserve, try_to_write
 from lab.waiting import wait_for
 
 KEY = 0xA1

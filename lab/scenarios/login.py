@@ -17,9 +17,9 @@ from lab.checks import (
     redirected_at_login,
     served_at,
 )
-from lab.host import LabHost
-from lab.running import Lab
-from lab.scenario import scenario
+from lab.host.host import LabHost
+from lab.run.lab import Lab
+from lab.run.scenario import scenario
 from lab.scenarios.promises import undisturbed
 from lab.scenarios.requests import ASKING, CONNECT_MS, MOVED_BUDGET_MS, TIME2WAIT_S
 from targets.base import join_portal

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 
-from lab.array import Policy
+from lab.array.array import Policy
 from lab.checks import (
     Check,
     frames_dropped,
@@ -23,16 +23,16 @@ from lab.checks import (
     unannounced,
 )
 from lab.checks.address import owners_at
-from lab.faults import (
+from lab.faults.network import (
     announcements_lost,
     cable_lossy,
     cable_pulled,
     port_deaf_or_mute,
     port_silenced,
 )
-from lab.host import LabHost
-from lab.running import Lab
-from lab.scenario import scenario
+from lab.host.host import LabHost
+from lab.run.lab import Lab
+from lab.run.scenario import scenario
 from lab.scenarios.promises import RELOGIN_BUDGET_MS, TAKEOVER_BUDGET_MS, undisturbed
 from lab.waiting import wait_for
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lab.array import Policy
+from lab.array.array import Policy
 from lab.checks import Check, new_login, served_at
-from lab.faults import array_powered_off
-from lab.running import Lab
-from lab.scenario import scenario
+from lab.faults.network import array_powered_off
+from lab.run.lab import Lab
+from lab.run.scenario import scenario
 from lab.scenarios.promises import undisturbed
 
 BOOT_BUDGET_MS = 15_000.0

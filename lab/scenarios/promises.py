@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lab.array import Policy
+from lab.array.array import Policy
 from lab.checks import (
     Check,
     discovery_hides_ports,
@@ -24,10 +24,10 @@ from lab.checks import (
     sessions_spread,
     stall_below,
 )
-from lab.faults import cable_pulled
-from lab.initiator import OpenIscsi
-from lab.running import Lab
-from lab.scenario import scenario
+from lab.faults.network import cable_pulled
+from lab.host.initiator import OpenIscsi
+from lab.run.lab import Lab
+from lab.run.scenario import scenario
 
 TAKEOVER_BUDGET_MS = 1000.0
 """For a moved address: TCP's first two retransmission timeouts, 200 and 400 ms, on a busy machine.

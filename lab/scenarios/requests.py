@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lab.array import Policy
+from lab.array.array import Policy
+from lab.array.port_relay import GRACE_S, count_connections
 from lab.checks import (
     Check,
     asked_then_moved,
@@ -16,10 +17,9 @@ from lab.checks import (
     session_survived,
     sessions_spread,
 )
-from lab.faults import cable_pulled, initiator_frozen
-from lab.requests import GRACE_S, count_connections
-from lab.running import Lab
-from lab.scenario import scenario
+from lab.faults.network import cable_pulled, initiator_frozen
+from lab.run.lab import Lab
+from lab.run.scenario import scenario
 from lab.scenarios.promises import undisturbed
 from lab.waiting import wait_for
 

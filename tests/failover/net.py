@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 from mininet.log import setLogLevel
 
-from lab import release, sandbox
+from lab import sandbox
+from lab.array.site import GuestSite
 from lab.commands import LocalRunner, Runner
-from lab.guest import GuestSpace, KernelHost
-from lab.remote import Keys
-from lab.site import GuestSite
+from lab.guest import image as release
+from lab.guest.kernel_host import GuestSpace, KernelHost
+from lab.guest.ssh import Keys
 from lab.timeline import Timeline
 from lab.waiting import wait_for
 

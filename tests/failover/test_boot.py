@@ -5,8 +5,8 @@ import time
 import pytest
 from net import guest_network
 
-from lab import guest
 from lab.errors import LabError
+from lab.guest import kernel_host as guest
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from lab.pytest_plugin import LAB
+from lab.suite.plugin import LAB
 from lab.waiting import wait_for
 
 

@@ -2,13 +2,13 @@
 
 from net import guest_network, namespace
 
-from lab.guest_seed import HOST_START
-from lab.running import give_queues
-from lab.site import GuestSite
+from lab.array.site import GuestSite
+from lab.guest.seed import HOST_START
+from lab.run.lab import give_queues
 
 
 def test_a_host_hands_frames_on_by_threads(tmp_path):
-    """Else it forgets interrupts: see lab/guest_seed.py."""
+    """Else it forgets interrupts: see lab/guest/seed.py."""
     show = ["sh", "-c", "cd /sys/class/net; grep -H . */threaded; grep -h napi /proc/[0-9]*/stat"]
     work = tmp_path / "work"
     work.mkdir()
@@ -20,7 +20,7 @@ def test_a_host_hands_frames_on_by_threads(tmp_path):
 
 
 def test_a_port_has_a_queue():
-    """Else TCP is told that a cable was pulled: see lab/running.py."""
+    """Else TCP is told that a cable was pulled: see lab/run/lab.py."""
     with namespace("a1") as (runner, _):
         runner.run(["sh", "-c", "ip link add v0 type veth peer name v1; ip link set v0 up"])
         show = ["tc", "qdisc", "show", "dev", "v0"]

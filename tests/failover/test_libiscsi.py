@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import scenario as scenarios
+from lab.run import scenario as scenarios
 from lab.timeline import Timeline
 
 LIBISCSI = ("--initiator", "libiscsi")

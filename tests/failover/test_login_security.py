@@ -10,14 +10,14 @@ import pytest
 from net import HOSTS, PORTS, VIRTUAL, Net, initiator_name, network
 from wire import Initiator
 
+from lab.array.site import Site
 from lab.scenarios import access
-from lab.site import Site
 from lab.timeline import Timeline
 from lab.waiting import wait_for
 from targets.base import ChapAccount, Lun, TargetSpec
 from targets.engines import ENGINES
-from targets.tgt import Tgt
-from targets.virtual_port import VirtualPort
+from targets.front.steered import VirtualPort
+from targets.tgt.engine import Tgt
 
 IQN = "iqn.2024-01.lab.a1:disk"
 ASKING = ChapAccount("asking", "discover-this-1")

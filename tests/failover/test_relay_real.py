@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from net import PORTS, Net, network
 
+from lab.array.site import Site
 from lab.commands import CommandFailed, require
 from lab.errors import BadInput, LabError, Missing
-from lab.site import Site
 from targets.base import Lun, TargetSpec
-from targets.relay_process import RelayProcess
-from targets.tgt import Tgt
+from targets.relay.process import RelayProcess
+from targets.tgt.engine import Tgt
 
 IQN = "iqn.2024-01.lab.a1:disk"
 SIZE = 32 << 20

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lab import release
-from lab.scenario import catalogue
+from lab.guest import image as release
+from lab.run.scenario import catalogue
 from lab.waiting import wait_for
 
 ROOT = Path(__file__).parent.parent.parent

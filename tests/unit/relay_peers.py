@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from targets.pdu import BHS, NO_TAG, Op, Pdu, decode, decode_keys, encode_keys, size_of
-from targets.relay import Config, Relay
+from targets.relay.service import Config, Relay
 
 SECONDS = 5.0
 BOTH = pytest.mark.parametrize("digests", ["None", "CRC32C"])

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from lab.access import Access, Secrets, seek_secrets
-from lab.array import Policy
+from lab.array.access import Access, Secrets, seek_secrets
+from lab.array.array import Policy
 from lab.commands import Result
 from lab.errors import BadInput, CommandFailed
-from lab.initiator import OpenIscsi
-from lab.loading import topology
-from lab.scenario import Scenario, check_fits
+from lab.host.initiator import OpenIscsi
+from lab.run.scenario import Scenario, check_fits
 from lab.timeline import Timeline
+from lab.topology.loading import topology
 from targets import chap
 from targets.base import ChapAccount
 from targets.chap import Authenticator, Unproven, decode_binary
-from targets.discovery import DiscoveryLogin
+from targets.front.discovery import DiscoveryLogin
 from targets.pdu import BHS, Pdu, decode_keys, encode_keys
 
 HOSTS = ChapAccount("hosts", "correct-horse-9")

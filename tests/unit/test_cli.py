@@ -8,7 +8,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from lab.cli import app
+from lab.cli.main import app
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 

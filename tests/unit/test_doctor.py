@@ -8,11 +8,12 @@ import subprocess
 import pytest
 from rich.console import Console
 
-from lab import doctor, release
+from lab.cli import doctor
+from lab.cli.show import print_results, scenarios_table
 from lab.errors import Missing
-from lab.progress import Progress
-from lab.scenario import Scenario
-from lab.show import print_results, scenarios_table
+from lab.guest import image as release
+from lab.run.progress import Progress
+from lab.run.scenario import Scenario
 
 
 @pytest.fixture

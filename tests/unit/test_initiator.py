@@ -9,8 +9,8 @@ import pytest
 
 from lab.commands import Result
 from lab.errors import CommandFailed, LabError, WaitTimeout
-from lab.host import LabHost
-from lab.initiator import Disk, OpenIscsi, parse_sessions
+from lab.host.host import LabHost
+from lab.host.initiator import Disk, OpenIscsi, parse_sessions
 from lab.timeline import Timeline
 
 IQN = "iqn.2026-01.lab.failover:a1"

@@ -2,8 +2,8 @@
 
 import threading
 
+from lab.array.keeper import Keeper
 from lab.errors import LabError
-from lab.keeper import Keeper
 from lab.waiting import wait_for
 
 

@@ -9,7 +9,7 @@ from threading import Timer
 import pytest
 
 from lab.errors import LabError, WaitTimeout
-from lab.load import Writer
+from lab.load.writer import Writer
 from lab.timeline import Timeline
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.guestfiles.writer import BLOCK, make, parse
-from lab.nbd import NbdDisk
+from lab.guest.files.writer import BLOCK, make, parse
+from lab.host.nbd import NbdDisk
 from lab.waiting import wait_for
 
 BLOCKS = 8
@@ -46,7 +46,7 @@ def serve(tmp_path):
 
 def run_writer(where: str, *options: str):
     """The program, from its first write to its read-back: what it said."""
-    argv = [sys.executable, "-m", "lab.nbd", where, str(BLOCKS), "7", *options]
+    argv = [sys.executable, "-m", "lab.host.nbd", where, str(BLOCKS), "7", *options]
     told = subprocess.run(
         argv, input="stop\nverify\n", text=True, capture_output=True, timeout=30, check=True
     )

@@ -21,14 +21,14 @@ from targets.pdu import (
     encode_keys,
     padded,
 )
-from targets.relay_messages import (
+from targets.relay.messages import (
     async_message,
     login_response,
     logout_request,
     logout_response,
     reject,
 )
-from targets.relay_numbers import Numbering, before
+from targets.relay.numbers import Numbering, before
 
 # RFC 3720, appendix B.4: the digests as they stand on the wire.
 VECTORS = {

@@ -19,7 +19,7 @@ from relay_peers import (
 )
 
 from targets.pdu import Op, Pdu, encode_ahs
-from targets.relay import Config
+from targets.relay.service import Config
 
 
 @BOTH

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from lab import release
 from lab.errors import BadInput, LabError, Missing
+from lab.guest import image as release
 from lab.waiting import wait_for
 
 LIBRARIES = "usr/lib/x86_64-linux-gnu"

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from lab import checks
-from lab import run as runs
 from lab.errors import BadInput, CommandFailed, LabError, Missing, WaitTimeout
-from lab.scenario import Scenario
+from lab.run import run as runs
+from lab.run.scenario import Scenario
 from lab.timeline import Timeline
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from lab import scenario as scenarios
-from lab.array import Policy
+from lab.array.array import Policy
 from lab.errors import BadInput
-from lab.loading import topology
-from lab.scenario import Scenario, catalogue, check_fits, find
+from lab.run import scenario as scenarios
+from lab.run.scenario import Scenario, catalogue, check_fits, find
+from lab.topology.loading import topology
 
 HEADER = "from lab.scenario import scenario\n"
 ONE = '@scenario(hosts="h2")\ndef first_of_mine(lab):\n    """What it does.\n\n    More."""\n'

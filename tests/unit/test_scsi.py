@@ -6,7 +6,7 @@ import pytest
 
 from lab.commands import Result
 from lab.errors import LabError
-from lab.scsi import (
+from lab.host.scsi import (
     CONFLICT,
     READ_CAPACITY,
     READ_KEYS,

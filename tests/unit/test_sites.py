@@ -7,16 +7,16 @@ from types import SimpleNamespace
 
 import pytest
 
+from lab.array.site import GuestSite, Site
 from lab.commands import LocalRunner
 from lab.errors import BadInput, LabError
-from lab.guest_seed import guest_packages
+from lab.guest.seed import guest_packages
 from lab.observe import GuestAddressWatcher
-from lab.site import GuestSite, Site
 from lab.timeline import Timeline
 from targets import engines
 from targets.base import Lun, OwnKernel, TargetSpec
-from targets.lio import Lio
-from targets.uniform_port import UniformPort
+from targets.front.native import UniformPort
+from targets.lio.engine import Lio
 
 TARGET = TargetSpec("iqn.2024-01.lab.a1:disk", (Lun(1, Path("/d"), 1 << 20, "a1", "SN1"),))
 
@@ -46,7 +46,9 @@ def test_a_file_is_replaced_as_a_whole(tmp_path):
 def test_a_module_runs_alone(tmp_path):
     site = Site(LocalRunner("a1"), tmp_path)
     heard: list[str] = []
-    process = site.start_module("targets.front", "none", log=tmp_path / "log", on_line=heard.append)
+    process = site.start_module(
+        "targets.front.service", "none", log=tmp_path / "log", on_line=heard.append
+    )
     assert process.wait(10) == 1
     assert "FileNotFoundError" in (tmp_path / "log").read_text()
     assert heard == []
@@ -55,8 +57,8 @@ def test_a_module_runs_alone(tmp_path):
 def test_a_guest_gets_what_runs_there():
     files = GuestSite.programs()
     assert {
-        "lab/errors.py", "lab/controller/__main__.py", "targets/front.py", "targets/pdu.py",
-        "targets/lio_agent.py",
+        "lab/errors.py", "lab/controller/__main__.py", "targets/front/service.py", "targets/pdu.py",
+        "targets/lio/agent.py",
     } <= files.keys()  # fmt: skip
     assert not [name for name in files if "scenarios" in name]
     assert guest_packages("targets")["targets/pdu.py"] == files["targets/pdu.py"]

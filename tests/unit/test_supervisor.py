@@ -4,10 +4,10 @@ import threading
 
 import pytest
 
+from lab.array.site import Site
+from lab.array.supervisor import Supervisor
 from lab.commands import LocalRunner
 from lab.errors import LabError
-from lab.site import Site
-from lab.supervisor import Supervisor
 from lab.timeline import Timeline
 from lab.waiting import wait_for
 

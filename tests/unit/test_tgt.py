@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from lab.array.site import Site
 from lab.commands import LocalRunner
 from lab.errors import BadInput, CommandFailed, LabError, Missing
-from lab.site import Site
 from targets.base import (
     ChapAccount,
     KillableDaemon,
@@ -23,10 +23,10 @@ from targets.base import (
     join_portal,
     split_portal,
 )
-from targets.front import Front
-from targets.tgt import Tgt
-from targets.tgtadm import Tgtadm
-from targets.virtual_port import VirtualPort
+from targets.front.service import Front
+from targets.front.steered import VirtualPort
+from targets.tgt.engine import Tgt
+from targets.tgt.tgtadm import Tgtadm
 
 DISK = Lun(1, Path("/run/disk1"), 1 << 20, "a1000001", "SN0001")
 TARGET = TargetSpec("iqn.2024-01.lab.a1:disk", (DISK,))
@@ -179,7 +179,7 @@ def test_a_refusal_shows_no_secret_anywhere(tgtadm, caplog):
 
 
 def test_a_tgtd_that_hangs_is_given_up(tgtadm, tmp_path, monkeypatch):
-    monkeypatch.setattr("targets.tgtadm._SECONDS", 0.2)
+    monkeypatch.setattr("targets.tgt.tgtadm._SECONDS", 0.2)
     (tmp_path / "tgtadm").write_text("#!/bin/sh\nsleep 5\n")
     with pytest.raises(CommandFailed, match="did not end in time") as error:
         Tgtadm("a1", tmp_path, 3)("portal", "show")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from lab.errors import BadInput
-from lab.loading import build, load_file, topology
-from lab.topology import ArrayTopo, Lun
+from lab.topology.loading import build, load_file, topology
+from lab.topology.topology import ArrayTopo, Lun
 
 HEADER = "from lab.topology import ArrayTopo, Lun\nclass Mine(ArrayTopo):\n    def build(self):\n"
 GOOD = """\

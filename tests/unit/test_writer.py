@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.guestfiles import writer as writing
+from lab.guest.files import writer as writing
 
 PROGRAM = Path(writing.__file__)
 BLOCKS = 64
@@ -303,4 +303,4 @@ def test_it_needs_the_standard_library_only():
     probe = "import sys; sys.path = [p for p in sys.path if 'packages' not in p]; import runpy; "
     probe += f"runpy.run_path({str(PROGRAM)!r})"
     subprocess.run([sys.executable, "-I", "-S", "-c", probe], check=True)
-    assert importlib.util.find_spec("lab.guestfiles.writer")
+    assert importlib.util.find_spec("lab.guest.files.writer")

@@ -8,8 +8,8 @@ from pathlib import Path
 from net import Net
 
 from targets.base import Lun, TargetEngine, TargetSpec
-from targets.lio import Lio
-from targets.tgt import Tgt
+from targets.lio.engine import Lio
+from targets.tgt.engine import Tgt
 
 ENGINES: dict[str, Callable[[Net, Path], TargetEngine]] = {
     "tgt": lambda net, tmp: Tgt(net.array, tmp / "work", tmp / "logs"),

@@ -10,7 +10,7 @@ from net import PORTS, booted
 
 from lab.errors import BadInput
 from targets.base import ChapAccount
-from targets.lio import STORES, Lio
+from targets.lio.engine import STORES, Lio
 
 pytestmark = pytest.mark.parametrize("name", ["lio"])
 

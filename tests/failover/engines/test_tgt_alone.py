@@ -12,8 +12,8 @@ from net import PORTS
 
 from lab.errors import BadInput, CommandFailed, LabError
 from targets.base import ChapAccount, TargetSpec
-from targets.tgt import Tgt
-from targets.tgtadm import Tgtadm
+from targets.tgt.engine import Tgt
+from targets.tgt.tgtadm import Tgtadm
 
 pytestmark = pytest.mark.parametrize("name", ["tgt"])
 
@@ -102,7 +102,7 @@ def test_a_tgtd_that_dies_shows_its_log(net, tmp_path, monkeypatch):
 
 def test_a_target_that_failed_half_way_is_gone(engine, disk, host, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr("targets.tgt.make_sparse", lambda _: None)
+        patched.setattr("targets.tgt.engine.make_sparse", lambda _: None)
         with pytest.raises(CommandFailed, match="--mode=logicalunit --op=new"):
             engine.create(disk)
     serve(engine, disk, PORTS[0])

@@ -9,10 +9,10 @@ from at_virtual import IQN, SECRET_IQN
 from net import HOSTS, PORT6, PORTS, VIRTUAL, VIRTUAL6, Net, initiator_name, network
 from wire import Initiator
 
-from lab.site import Site
+from lab.array.site import Site
 from targets.base import Lun, TargetSpec
-from targets.tgt import Tgt
-from targets.virtual_port import VirtualPort
+from targets.front.steered import VirtualPort
+from targets.tgt.engine import Tgt
 
 
 @pytest.fixture(scope="module")

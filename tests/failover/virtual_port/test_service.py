@@ -10,12 +10,12 @@ import pytest
 from at_virtual import HOST, IQN, MOVED, sent_to
 from net import HOSTS, PORTS, VIRTUAL
 
+from lab.array.site import Site
 from lab.controller.output import Steering
 from lab.errors import BadInput, LabError
-from lab.site import Site
 from lab.waiting import wait_for
 from targets.base import EngineSession, TargetSpec
-from targets.virtual_port import VirtualPort
+from targets.front.steered import VirtualPort
 
 
 def test_a_host_can_be_served_here(array, host):

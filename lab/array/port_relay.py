@@ -1,0 +1,74 @@
+"""How the array asks its hosts: a relay at the data ports, which says what no engine can say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lab.array.connections import portals_by_peer
+from lab.array.site import Site
+from lab.timeline import Event, Timeline
+from lab.topology.topology import ArraySpec
+from targets.base import join_portal
+from targets.relay.process import RelayProcess
+
+if TYPE_CHECKING:
+    from lab.run.lab import Lab
+
+GRACE_S = 5
+"""Seconds that a host which is asked to log out has for it (Parameter3 of the Async Message)."""
+
+
+class PortRelay(RelayProcess):
+    """The relay at all data ports of the array `spec`; the engine behind it is at `backend`.
+
+    Transparent until it is told otherwise. Each of its events is on `timeline`.
+    """
+
+    def __init__(
+        self, site: Site, spec: ArraySpec, backend: str, logs: Path, timeline: Timeline
+    ) -> None:
+        ports = [
+            {
+                "name": port.name,
+                "listen": [join_portal(str(address.ip)) for address in port.addresses],
+                "backend": backend,
+            }
+            for port in spec.ports
+        ]
+        config = {"name": spec.name, "ports": ports}
+        super().__init__(site, config, logs, lambda event: timeline.extend([event]))
+
+    def obey(self, event: Event) -> None:
+        """Ask the host that the controller's event `ask-to-move` names, and wait for nothing."""
+        self.tell("async", event=1, parameter3=GRACE_S, select={"peer": event["initiator"]})
+
+    def ask(self, host: str, **message: Any) -> dict[str, Any]:
+        """Send the host at address `host` an Async Message: event 1 unless `message` says more.
+
+        `message` has the fields of the relay's command `async` (targets/relay/rules.py).
+        """
+        order = {"event": 1, "parameter3": GRACE_S, **message}
+        return self.command("async", select={"peer": host}, **order)
+
+    def misdirect(self, host: str, count: int | None, **answer: Any) -> dict[str, Any]:
+        """Answer the next `count` logins of the host at address `host` (None: all) by `answer`.
+
+        `answer`: `status` ("0x0101") and `target_address`, None for no such key.
+        """
+        return self.command("answer-login", select={"peer": host}, count=count, **answer)
+
+
+def count_connections(lab: Lab, moment: str) -> dict[str, int]:
+    """How many TCP connections hosts have to each port, as the array's kernel has it.
+
+    Also put on the timeline, with `moment`.
+    """
+    array = lab.array
+    portals = {join_portal(str(a.ip)): p.name for p in array.spec.ports for a in p.addresses}
+    counts = {port.name: 0 for port in array.spec.ports}
+    for found in portals_by_peer(array.runner, portals).values():
+        for portal in found:
+            counts[portals[portal]] += 1
+    lab.timeline.add(array.spec.name, "connections", moment=moment, ports=counts)
+    return counts

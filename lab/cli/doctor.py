@@ -1,0 +1,99 @@
+"""What a machine must have for labs, and how to get what it lacks."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
+
+from lab import sandbox
+from lab.bench.methods import METHODS
+from lab.errors import Missing
+from lab.guest import image as release
+from lab.host.libiscsi import require_libiscsi
+
+PROGRAMS = {
+    "mnexec": "mininet", "brctl": "bridge-utils", "ifconfig": "net-tools", "sysctl": "procps",
+    "ip": "iproute2",
+    "tgtd": "tgt", "tgtadm": "tgt", "tshark": "tshark", "mergecap": "wireshark-common",
+}  # fmt: skip
+"""Programs that labs start, and the Debian package of each."""
+IMAGE_PROGRAMS = {"mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs"}
+"""Programs that build images: not needed where the image is there."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that labs need, or only some options if not `needed`: what to do without it."""
+
+    what: str
+    ok: bool
+    remedy: str = ""
+    needed: bool = True
+
+    def as_json(self) -> dict[str, object]:
+        """For --json."""
+        return asdict(self)
+
+
+def _program(name: str, package: str) -> Finding:
+    there = shutil.which(name) is not None
+    return Finding(f"{name} ({package})", there, f"sudo apt-get install {package}")
+
+
+def _extras() -> list[Finding]:
+    """What `make test` installs beside: the second initiator, and other ways to fail over."""
+    try:
+        require_libiscsi()
+        reason = ""
+    except Missing as missing:
+        reason = str(missing)
+    found = [Finding("libiscsi, for --initiator libiscsi", not reason, reason, needed=False)]
+    programs = {m.program: m.package for m in METHODS.values() if m.program not in PROGRAMS}
+    for name, package in programs.items():
+        one = _program(name, package)
+        found.append(replace(one, what=f"{one.what}, for lab bench failover", needed=False))
+    return found
+
+
+def _sandbox() -> Finding:
+    """Try it: a sandbox whose work is to do nothing."""
+    probe = "import sys; from lab import sandbox; sys.exit(sandbox.run(lambda: 0))"
+    done = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, check=False
+    )
+    reason = done.stderr.strip().removeprefix("lab: ") or sandbox.HOW_TO_ALLOW
+    return Finding("private namespaces", done.returncode == 0, reason)
+
+
+def require_for_runs() -> None:
+    """Raise Missing, naming all that is missing at once, unless labs can run here."""
+    missing = [f for f in _programs() if not f.ok]
+    if missing:
+        lines = "; ".join(f"{f.what}: {f.remedy}" for f in missing)
+        raise Missing(f"not on this machine: {lines}")
+
+
+def _programs() -> list[Finding]:
+    found = [_program(name, package) for name, package in PROGRAMS.items()]
+    has = find_spec("mininet") is not None
+    return [*found, Finding("mininet for Python", has, "sudo apt-get install mininet; make setup")]
+
+
+def examine() -> list[Finding]:
+    """All that labs need, in the order in which to get it, and then what only some options do."""
+    builders = [_program(name, package) for name, package in IMAGE_PROGRAMS.items()]
+    image = release.find(release.DEFAULT_RELEASE)
+    return [
+        *_programs(),
+        *builders,
+        _sandbox(),
+        Finding(
+            f"image of {release.DEFAULT_RELEASE}",
+            image is not None,
+            "lab image build (half a minute)",
+        ),
+        *_extras(),
+    ]

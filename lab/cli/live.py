@@ -1,0 +1,97 @@
+"""The commands for a lab that stays up: `lab up` and what is ordered of it then."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from lab.cli.options import Json
+from lab.run import desk
+
+_out = Console(highlight=False)
+
+Run = Annotated[
+    Path | None, typer.Option("--run", help="Run folder of the lab, if runs/ has not just it.")
+]
+Port = Annotated[str, typer.Argument(help="A port of the array.")]
+Cable = Annotated[str, typer.Argument(help="A port of the array, or a host.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make the orders commands of `app`."""
+    for command in (status, move_vip, drain, undrain, rebalance, pull, plug, down):
+        app.command()(command)
+
+
+def status(run: Run = None, as_json: Json = False) -> None:
+    """Show the lab that is up: who has which address, who serves which host."""
+    _order("status", None, run, as_json)
+
+
+def move_vip(
+    port: Annotated[str | None, typer.Argument(help="A port; none: where it is at home.")] = None,
+    run: Run = None,
+    as_json: Json = False,
+) -> None:
+    """Move the virtual address to a port, and keep it there."""
+    _order("move-vip", port, run, as_json)
+
+
+def drain(port: Port, run: Run = None, as_json: Json = False) -> None:
+    """Empty a port: its addresses go to others, until it is undrained."""
+    _order("drain", port, run, as_json)
+
+
+def undrain(port: Port, run: Run = None, as_json: Json = False) -> None:
+    """Let a drained port be used again."""
+    _order("undrain", port, run, as_json)
+
+
+def rebalance(run: Run = None, as_json: Json = False) -> None:
+    """Ask hosts, one at a time, to log out and come back where there are fewer sessions."""
+    _order("rebalance", None, run, as_json)
+
+
+def pull(name: Cable, run: Run = None, as_json: Json = False) -> None:
+    """Pull a cable: its link goes dark."""
+    _order("pull", name, run, as_json)
+
+
+def plug(name: Cable, run: Run = None, as_json: Json = False) -> None:
+    """Plug a cable in again."""
+    _order("plug", name, run, as_json)
+
+
+def down(run: Run = None) -> None:
+    """End the lab: it is judged and reported, where it was started."""
+    desk.order(desk.find(run, Path("runs")), "down")
+
+
+def _order(command: str, name: str | None, run: Path | None, as_json: bool) -> None:
+    answer = desk.order(desk.find(run, Path("runs")), command, name=name)
+    if as_json:
+        print(json.dumps(answer, indent=1))
+    else:
+        _show(answer)
+
+
+def _show(told: dict[str, Any]) -> None:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("address", "at", "serves"):
+        table.add_column(name)
+    for address, owners in told["addresses"].items():
+        kind = " (virtual)" if address in told["virtual"] else ""
+        served = [host for host, found in told["hosts"].items() if address in found]
+        table.add_row(address + kind, "+".join(owners) or "no port", " ".join(served))
+    _out.print(table)
+    without = [host for host, found in told["hosts"].items() if not found]
+    if without:
+        _out.print(f"without a session: {' '.join(without)}")
+    if told["pulled"]:
+        _out.print(f"cables that are out: {' '.join(told['pulled'])}")
+    _out.print(f"{told['writes']} writes so far")

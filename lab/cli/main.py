@@ -1,0 +1,228 @@
+"""The command `lab`: reads what is asked, hands it to those who do it, shows the outcome."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+from rich.console import Console
+
+from lab.cli import doctor as machine
+from lab.cli import live
+from lab.cli.bench import bench_app
+from lab.cli.options import Initiator, Json, Out, Release
+from lab.cli.show import print_results, scenarios_table
+from lab.errors import BadInput, LabError
+from lab.guest import image as images
+from lab.host.initiator import NAMES
+from lab.run import run as runs
+from lab.run import scenario as scenarios
+from lab.run.progress import Progress
+
+app = typer.Typer(
+    help="A network lab and regression suite for array-based failover with iSCSI.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+image_app = typer.Typer(help="Release images that hosts boot from.", no_args_is_help=True)
+app.add_typer(image_app, name="image")
+app.add_typer(bench_app, name="bench")
+
+_DEMO = ("port-redirection", "port-takeover", "virtual-port-reassignment")
+_out = Console(highlight=False)
+
+Topology = Annotated[
+    str | None, typer.Option("--topology", help="A name in topologies/, or a .py file.")
+]
+Target = Annotated[
+    str | None, typer.Option("--target", help="Target engine: tgt (if it can do it) or lio.")
+]
+Seed = Annotated[int, typer.Option("--seed", help="Fixes what is written where.", min=0, max=2**63)]
+
+
+@app.command("list")
+def list_scenarios(as_json: Json = False) -> None:
+    """List the scenarios of the catalogue."""
+    known = [s for s in scenarios.catalogue().values() if s.listed]
+    if as_json:
+        rows = [
+            {
+                "name": s.name, "title": s.title, "topology": s.topology,
+                "targets": s.targets, "initiators": s.initiators, "not_for": s.not_for,
+            }
+            for s in known
+        ]  # fmt: skip
+        print(json.dumps(rows, indent=1))
+    else:
+        _out.print(scenarios_table(known))
+
+
+@app.command()
+def run(
+    names: Annotated[list[str], typer.Argument(help="Scenarios, or FILE.py:name of your own.")],
+    release: Release = images.DEFAULT_RELEASE,
+    topology: Topology = None,
+    target: Target = None,
+    out: Out = None,
+    seed: Seed = 1,
+    initiator: Initiator = NAMES[0],
+    as_json: Json = False,
+) -> None:
+    """Run scenarios; exit 0 pass, 1 fail, 2 bad input, 3 something missing, 4 unknown."""
+    raise typer.Exit(_run(names, release, topology, target, out, seed, initiator, as_json))
+
+
+@app.command()
+def up(
+    release: Release = images.DEFAULT_RELEASE,
+    topology: Topology = None,
+    target: Target = None,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Keep a lab up, to be acted on from another terminal until `lab down`."""
+    names = ["by-hand"]
+    raise typer.Exit(_run(names, release, topology, target, out, 1, NAMES[0], as_json))
+
+
+live.add_to(app)
+
+
+@app.command()
+def demo(
+    release: Release = images.DEFAULT_RELEASE,
+    target: Target = None,
+    out: Out = None,
+    initiator: Initiator = NAMES[0],
+    as_json: Json = False,
+) -> None:
+    """Show redirection, takeover of a dead port, and reassignment of the virtual port."""
+    raise typer.Exit(_run([*_DEMO], release, None, target, out, 1, initiator, as_json))
+
+
+def _run(
+    names: list[str],
+    release: str,
+    topology: str | None,
+    target: str | None,
+    out: Path | None,
+    seed: int,
+    initiator: str,
+    as_json: bool,
+) -> int:
+    chosen = [scenarios.find(name) for name in names]
+    machine.require_for_runs()
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    plans: list[runs.Plan] = []
+    results: list[dict[str, Any]] = []
+    try:
+        with Progress("image of " + release) as progress:
+            for number, one in enumerate(chosen):
+                folder = _folder(out, stamp, one.name, number, len(chosen))
+                plans.append(
+                    runs.plan(
+                        one, out=folder, topology_name=topology, target=target,
+                        release_name=release, seed=seed, initiator=initiator, say=progress.say,
+                    )
+                )  # fmt: skip
+        for plan in plans:
+            results.append({**runs.run(plan), "folder": str(plan.shown)})
+    finally:
+        # What has run is told whatever became of the rest, which leaves no empty folders.
+        for plan in plans[len(results) :]:
+            runs.discard_unused(plan.folder)
+        if results and as_json:
+            print(json.dumps(results, indent=1))
+        elif results:
+            print_results(_out, results)
+    return runs.exit_code(r["verdict"] for r in results)
+
+
+def _folder(out: Path | None, stamp: str, name: str, number: int, count: int) -> Path:
+    if out is None:
+        several = f"{number + 1}-" if count > 1 else ""
+        return Path("runs") / f"{stamp}-{several}{name}"
+    return out if count == 1 else out / f"{number + 1}-{name}"
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say whether all is there that labs need, and how to get what is not."""
+    findings = machine.examine()
+    if as_json:
+        print(json.dumps([f.as_json() for f in findings], indent=1))
+    else:
+        for finding in findings:
+            absent = "[red]missing[/]" if finding.needed else "[yellow]absent [/]"
+            mark = "[green]ok     [/]" if finding.ok else absent
+            _out.print(
+                f"{mark} {finding.what}" + (f"\n        {finding.remedy}" if not finding.ok else "")
+            )
+    raise typer.Exit(0 if all(f.ok or not f.needed for f in findings) else 3)
+
+
+@image_app.command("build")
+def image_build(
+    release: Annotated[
+        str, typer.Argument(help="bookworm, trixie or forky.")
+    ] = images.DEFAULT_RELEASE,
+    fresh: Annotated[bool, typer.Option(help="Build it again with today's packages.")] = False,
+) -> None:
+    """Build the image of a release, unless it is there."""
+    with Progress(f"image of {release}") as progress:
+        image = images.build(release, progress.say, fresh=fresh)
+    size = sum(f.stat().st_blocks * 512 for f in image.path.rglob("*") if f.is_file())
+    _out.print(f"{image.release}: {image.path}, {size >> 20} MiB on disk", soft_wrap=True)
+
+
+@image_app.command("list")
+def image_list(as_json: Json = False) -> None:
+    """List the releases and whether their image is built."""
+    found = {name: images.find(name) for name in images.RELEASES}
+    if as_json:
+        print(json.dumps({n: str(i.path) if i else None for n, i in found.items()}, indent=1))
+    else:
+        for name, image in found.items():
+            _out.print(f"{name:9} {image.path if image else 'not built'}", soft_wrap=True)
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
+    """Write report.html of a run folder anew."""
+    from lab.report import write_report
+
+    _out.print(str(write_report(folder)), soft_wrap=True)
+
+
+def main() -> None:
+    """The command's entry: turns every error that is not a bug of ours into one message."""
+    if os.geteuid() != 0:
+        # Debian keeps these off an ordinary user's PATH; tgtd and brctl are there.
+        os.environ["PATH"] = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
+    try:
+        status = app(standalone_mode=False)
+    except click.UsageError as wrong:
+        print(f"lab: {wrong.format_message()}", file=sys.stderr)
+        status = BadInput.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        print("lab: interrupted; everything it started is gone", file=sys.stderr)
+        status = 130
+    except LabError as error:
+        print(f"lab: {error}", file=sys.stderr)
+        status = error.exit_code
+    except BrokenPipeError:
+        # Whoever reads wants no more; nor shall the interpreter say so when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    except OSError as refused:
+        print(f"lab: {refused}", file=sys.stderr)
+        status = LabError.exit_code
+    sys.exit(status if isinstance(status, int) else 0)

@@ -1,0 +1,1 @@
+"""Faults, each a context manager that is recorded and undone."""

@@ -1,0 +1,55 @@
+"""Faults of arrays with heads; as in lab.faults.network, each is undone on exit and recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lab.array.head import Head
+from lab.array.heads import HeadArray
+from lab.errors import BadInput
+from lab.faults.network import recorded
+from lab.run.lab import Lab
+
+
+def heads(lab: Lab) -> HeadArray:
+    """The array of `lab`; BadInput if it has no heads."""
+    if not isinstance(lab.array, HeadArray):
+        raise BadInput(f"{lab.array.spec.name} has no heads; choose --topology two_heads")
+    return lab.array
+
+
+def head(lab: Lab, name: str) -> Head:
+    """The head `name`; BadInput if there is none."""
+    found = heads(lab).heads
+    if name not in found:
+        raise BadInput(f"no head {name}; there are {', '.join(found)}")
+    return found[name]
+
+
+@contextmanager
+def head_unheard(lab: Lab, name: str) -> Iterator[None]:
+    """The controller hears nothing of a head, and the head nothing of it; their link stays up."""
+    one, manager = head(lab, name), heads(lab).manager
+    # States of a bridge's port (include/uapi/linux/if_bridge.h): 0 disabled, 3 forwarding.
+    command = ["bridge", "link", "set", "dev", one.head.link, "state"]
+    with recorded(lab, name, "unheard"):
+        manager.run([*command, "0"])
+        try:
+            yield
+        finally:
+            # By itself, where the head has been off since.
+            manager.run([*command, "3"], check=False)
+
+
+@contextmanager
+def head_powered_off(lab: Lab, name: str) -> Iterator[None]:
+    """Cut the power of a head; when the fault ends it is on again and its agent runs."""
+    one = head(lab, name)
+    with recorded(lab, name, "power-cut"):
+        one.cut()
+        one.darken()
+        try:
+            yield
+        finally:
+            one.power_on()

@@ -1,0 +1,1 @@
+"""Kernels of their own: images, boot, and commands in them."""

@@ -1,0 +1,297 @@
+"""KernelHost: a Mininet Host with a Linux kernel of its own (User-Mode Linux)."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from mininet.node import Host
+
+from lab import sandbox
+from lab.commands import LocalProcess, LocalRunner
+from lab.errors import LabError, WaitTimeout
+from lab.guest import seed as guest_seed
+from lab.guest.image import Image
+from lab.guest.mconsole import mconsole
+from lab.guest.seed import HOST_START, INSIDE, PREFIX
+from lab.guest.ssh import Keys, SshRunner
+from lab.timeline import Timeline
+from lab.waiting import wait_for
+
+_OUTSIDE = "169.254.0.1"
+BOOT_SECONDS = 60.0
+_LISTENS = "Not backgrounding"
+"""What dropbear says on the console once it listens (its svr-main.c)."""
+INIT = "as init process"
+"""What a kernel says when it starts init (init/main.c)."""
+_UBD_DEVICES = 16  # MAX_DEV in arch/um/drivers/ubd_kern.c; root and seed are the first two
+
+KERNEL_TROUBLE = re.compile(
+    r"\bBUG\b|WARNING:|\bOops\b|Kernel panic|Call Trace|hung_task|blocked for more than"
+    r"|rcu.*stall|I/O error|Buffer I/O|critical target error|Out of memory|EXT4-fs error"
+)
+"""Lines of a guest's console that must not be there (as blktests takes dmesg, check script)."""
+
+# What the RAID-6 benchmark finds is used by RAID-6 alone, and it takes 0.85 s of a boot of 1 s.
+# An interrupt that comes just before the idle kernel sleeps is noticed at its next timer only
+# (os_idle_sleep, arch/um/os-Linux/time.c): with a tick that never stops after 10 ms, not seconds.
+KERNEL_OPTIONS = ("initcall_blacklist=raid6_select_algo", "nohz=off")
+
+
+@dataclass(frozen=True)
+class GuestSpace:
+    """Where the guests of one run live: a chroot in memory that holds the kernel program.
+
+    `work` (in memory, inside the sandbox) holds what guests write; `image` is shown in it read-only
+    as /image. `same_layout` is the command that a kernel is started through, where it is allowed.
+    """
+
+    image: Image
+    root: Path
+    same_layout: tuple[str, ...] = ()
+
+    @classmethod
+    def prepare(cls, image: Image, work: Path) -> GuestSpace:
+        """Lay out the chroot below `work`, a file system in memory; needs the sandbox."""
+        root = work / f"kernel-{image.release}"
+        for folder in ("usr", "lib", "lib64", "dev", "proc", "image", "work", "root", "luns"):
+            (root / folder).mkdir(parents=True)
+        for folder in ("usr", "lib", "lib64"):
+            sandbox.bind(image.kernel_tree / folder, root / folder)
+        sandbox.bind(Path("/dev"), root / "dev")
+        sandbox.bind(Path("/proc"), root / "proc")
+        sandbox.bind(image.path, root / "image")
+        # This kernel takes what lies between its program and its heap for memory of its own, and
+        # address randomisation makes that up to 800 MiB: a table of it fills half of the real one,
+        # another one at each boot, and one boot in a hundred failed of it. Containers may forbid.
+        fixed = ("setarch", "-R")
+        allowed = LocalRunner("lab").run([*fixed, "true"], check=False).status == 0
+        return cls(image, root, fixed if allowed else ())
+
+
+def kernel_argv(space: GuestSpace, name: str, memory_mib: int, options: list[str]) -> list[str]:
+    """The command that starts a kernel in `space`; no other that runs may have its `name`."""
+    return [
+        "env", "-i", "HOME=/root", "TMPDIR=/work", "PATH=/usr/sbin:/usr/bin", *space.same_layout,
+        "chroot", str(space.root), "/usr/bin/linux.uml",
+        f"mem={memory_mib}M", f"umid={name}", "root=/dev/ubda", "rootfstype=ext4",
+        "init=/lab-init", *options,
+    ]  # fmt: skip
+
+
+def mac_of(interface: str) -> str:
+    """A locally administered address that stays the same when the host boots again, as a card's.
+
+    With a random one the neighbours would send to the old address for a second.
+    """
+    digest = hashlib.sha256(interface.encode()).digest()
+    return ":".join(f"{byte:02x}" for byte in (0x02, *digest[:5]))
+
+
+class KernelHost(Host):
+    """A host with its own kernel: power it on, run commands by `runner`, cut its power.
+
+    `addresses` (with prefix length) are for its one data interface, `programs` are files put in
+    /run/lab. Its kernel reads and writes frames on the veth that Mininet made, which therefore has
+    no address of its own; the management interface is another veth, within that namespace.
+    """
+
+    def __init__(self, name: str, inNamespace: bool = True, **params: object) -> None:
+        self._process: LocalProcess | None = None
+        self._runner: SshRunner | None = None
+        self._boots = self._failed_boots = 0
+        self._initialised = False
+        self._trouble: list[str] = []
+        self._listening = threading.Event()
+        super().__init__(name, inNamespace, **params)
+
+    def prepare(
+        self,
+        space: GuestSpace,
+        keys: Keys,
+        timeline: Timeline,
+        logs: Path,
+        *,
+        addresses: dict[str, list[str]],
+        start: str = HOST_START,
+        programs: dict[str, bytes] | None = None,
+        disks: list[str] | None = None,
+        memory_mib: int = 96,
+        nice: int = 0,
+    ) -> None:
+        """Say what this host is made of, once, before power_on().
+
+        `addresses` maps each interface of the namespace to the addresses (with prefix length) that
+        the guest has on it, `start` is shell text run at boot before SSH answers (a host's, if none
+        is given), `programs` are files for /run/lab (a name may have folders), and `disks` are
+        paths below the chroot that become /dev/ubdc and so on. `nice` is its kernel's claim to this
+        machine's processors, if it is allowed to have one.
+        """
+        self._space, self._keys, self._timeline = space, keys, timeline
+        self._console_log = logs / f"{self.name}-console.log"
+        self._addresses, self._start = addresses, start
+        self._programs = programs or {}
+        self._disks = {at: ("", path) for at, path in enumerate(disks or [], 2)}
+        self._memory_mib, self._nice = memory_mib, nice
+        self._outside = LocalRunner(self.name, self.pid)
+        # A veth, whose carrier is up from the start: that of a tap comes with the guest, and the
+        # kernel tells of it up to a second later (net/core/link_watch.c). And a neighbour that is
+        # known, for an unanswered question is repeated after a second only.
+        batch = [
+            "link add mgmt type veth peer name outside",
+            f"addr add {_OUTSIDE}/{PREFIX} dev outside",
+            *(f"link set {interface} up" for interface in ("lo", "outside")),
+            *(f"link set {interface} up promisc on" for interface in ("mgmt", *addresses)),
+            f"neigh add {INSIDE} lladdr {mac_of(self.name + '-mgmt')} dev outside nud permanent",
+        ]
+        self._outside.run(["ip", "-batch", "-"], stdin="\n".join(batch))
+
+    @property
+    def runner(self) -> SshRunner:
+        """Where its commands run; raises LabError while it is off."""
+        if self._runner is None:
+            raise LabError(f"{self.name} is powered off")
+        return self._runner
+
+    def power_on(self) -> None:
+        """Start its kernel and return at once; wait_ready() waits for SSH."""
+        if self._process and self._process.poll() is None:
+            raise LabError(f"{self.name} is already powered on")
+        if self._boots:
+            self._links("up")
+        self._boots += 1
+        work = self._space.root / "work"
+        seed = work / f"{self.name}.tar"
+        seed.write_bytes(
+            guest_seed.pack(self.name, self._addresses, self._start, self._keys, self._programs)
+        )
+        for stale in work.glob(f"{self.name}-*.cow"):
+            stale.unlink()
+        devices = [
+            f"ubd0=/work/{self.name}-{self._boots}.cow,/image/root.ext4",
+            "ubd1r=/work/" + seed.name,
+        ]
+        devices += [f"ubd{i}{flag}={path}" for i, (flag, path) in self._disks.items()]
+        interfaces = [*((name, name) for name in self._addresses), ("mgmt", f"{self.name}-mgmt")]
+        devices += [
+            f"vec{i}:transport=raw,ifname={interface},depth=128,gro=1,mac={mac_of(mac)}"
+            for i, (interface, mac) in enumerate(interfaces)
+        ]
+        options = ["rw", "con=null", "con0=null,fd:1", *KERNEL_OPTIONS, *devices]
+        argv = kernel_argv(self._space, f"{self.name}-{self._boots}", self._memory_mib, options)
+        self._listening.clear()
+        self._initialised, self._trouble = False, []
+        self._timeline.add(self.name, "console", phase="begin")
+        self._process = self._outside.start(argv, log=self._console_log, on_line=self._console)
+        if self._nice:
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PGRP, self._process.pid, self._nice)
+
+    def _console(self, line: str) -> None:
+        with self._console_log.open("a", encoding="utf-8") as log:
+            log.write(line + "\n")
+        if _LISTENS in line:
+            self._listening.set()
+        if INIT in line or _LISTENS in line:
+            self._initialised = True
+        if KERNEL_TROUBLE.search(line):
+            self._trouble.append(line.strip())
+        while self._initialised and self._trouble:
+            self._timeline.add(self.name, "kernel-message", line=self._trouble.pop(0))
+
+    def wait_ready(self, seconds: float = BOOT_SECONDS) -> None:
+        """Wait until SSH answers; raises LabError with the console's end if its kernel ended."""
+        deadline = time.monotonic() + seconds
+        try:
+            # Not by trying to connect: each try that a busy guest is too slow for costs it more.
+            wait_for(f"SSH of {self.name}", self._answers, seconds=seconds, every=0.003)
+            self._runner = SshRunner.connect(
+                self.name, self.pid, INSIDE, self._keys, seconds=deadline - time.monotonic()
+            )
+        except WaitTimeout as late:
+            raise LabError(self._unbooted(str(late))) from None
+
+    def _answers(self) -> bool:
+        if self._process is None or self._process.poll() is not None:
+            self._boot_again()
+        return self._listening.is_set()
+
+    def _boot_again(self) -> None:
+        """Start a kernel once more that ended before its init, or raise LabError.
+
+        One boot in thousands ended so: a thread of its own was refused it (EAGAIN), and why is not
+        known. Nothing was asked of it yet, so a run need not end of it; but `boot-failed` is on the
+        timeline, and the check kernel_quiet tells of it.
+        """
+        if self._process:
+            self._process.kill()  # its helpers; and what it said last has been read then
+        if self._process is None or self._initialised or self._failed_boots:
+            raise LabError(self._unbooted("its kernel ended"))
+        self._failed_boots += 1
+        self._timeline.add(self.name, "console", phase="end")
+        self._timeline.add(self.name, "boot-failed", said=self._trouble)
+        self.power_on()
+
+    def _unbooted(self, why: str) -> str:
+        tail = self._console_log.read_text(errors="replace")[-1500:]
+        return f"{self.name} did not boot: {why}; its console:\n{tail}"
+
+    def power_cut(self) -> None:
+        """End its kernel at once, as a power cut does; what was in its memory is lost."""
+        if self._process:
+            self._process.kill()  # first, for to close a connection takes a tenth of a second
+            self._timeline.add(self.name, "console", phase="end")
+        self.darken()
+        if self._runner:
+            self._runner.close()
+            self._runner = None
+
+    def end(self) -> None:
+        """The quick part of power_cut(): its kernel runs no more, but is not cleared away."""
+        if self._process:
+            self._process.halt()
+
+    def darken(self) -> None:
+        """Let its cables go dark, as they do with its power; power_on() lights them again."""
+        self._links("down")
+
+    def _links(self, way: str) -> None:
+        lines = "\n".join(f"link set {interface} {way}" for interface in self._addresses)
+        self._outside.run(["ip", "-batch", "-"], stdin=lines)
+
+    def plug(self, path: str, *, shared: bool = False) -> str:
+        """Give the running kernel the file `path` (below the chroot) as a disk, also at every later
+        boot; returns its device. LabError if it is refused, or all places are taken.
+
+        It locks the file, unless other kernels are to have it as well (`shared`).
+        """
+        free = [i for i in range(2, _UBD_DEVICES) if i not in self._disks]
+        if not free:
+            raise LabError(f"{self.name}: has {_UBD_DEVICES - 2} disks, no room for {path}")
+        name = f"ubd{chr(ord('a') + free[0])}"
+        flag = "c" if shared else ""  # arch/um/drivers/ubd_kern.c, ubd_setup_common
+        self._tell_kernel(f"config {name}{flag}={path}")
+        self._disks[free[0]] = (flag, path)
+        return f"/dev/{name}"
+
+    def unplug(self, device: str) -> None:
+        """Take a disk away again; LabError while the kernel uses it."""
+        name = device.removeprefix("/dev/")
+        self._tell_kernel(f"remove {name}")
+        del self._disks[ord(name[-1]) - ord("a")]
+
+    def _tell_kernel(self, command: str) -> None:
+        console = self._space.root / "root/.uml" / f"{self.name}-{self._boots}"
+        mconsole(self.pid, console, command)
+
+    def reboot(self) -> None:
+        """Cut its power, start it again, and wait until it is ready."""
+        self.power_cut()
+        self.power_on()
+        self.wait_ready()

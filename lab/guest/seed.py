@@ -1,0 +1,96 @@
+"""What a guest finds on its second disk: how it starts, keys, and programs (files/init)."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import time
+from collections.abc import Mapping
+from importlib import resources
+
+from lab.guest.ssh import Keys
+
+INSIDE, PREFIX = "169.254.0.2", 30
+"""The guest's address at its management interface."""
+
+# An interrupt that comes while another's frames are handed on overwrites what epoll has told of and
+# nobody has looked at yet (epoll_events, arch/um/os-Linux/irq.c): a disk's answer was left unread
+# until the next one came, a minute, or for ever. Threads hand them on where interrupts may come.
+# They go before all else, as interrupts do. Not in an array: there they would still wait behind
+# LIO's threads, for longer than probes take to find a port silent. Its cards are helped on by the
+# next probe, its disk by a block that is read anyway.
+HOST_START = """\
+read -r _ _ _ _ last </proc/loadavg
+for card in /sys/class/net/*/threaded; do echo 1 2>/dev/null >$card; done
+threads=
+while read -r name 2>/dev/null </proc/$((last += 1))/comm; do
+  case $name in napi/*) threads="$threads $last" ;; esac
+done
+[ -z "$threads" ] || /bin/busybox renice -n -20 -p $threads >/dev/null"""
+
+_START = """\
+ip=/bin/busybox\\ ip
+hostname() { /bin/busybox hostname "$@"; }
+hostname %(name)s
+$ip link set lo up
+$ip addr add %(inside)s/%(prefix)d dev mgmt0
+$ip link set mgmt0 up
+/bin/busybox mkdir -p /run/lock
+/bin/busybox mkdir -p -m 700 /root/.ssh
+/bin/busybox cp /run/lab/authorized_keys /root/.ssh/authorized_keys
+/bin/busybox chmod 600 /root/.ssh/authorized_keys
+%(more)s
+exec /usr/sbin/dropbear -F -E -m -s -r /run/lab/hostkey -p %(inside)s:22
+"""
+
+
+def pack(
+    name: str,
+    addresses: Mapping[str, list[str]],
+    start: str,
+    keys: Keys,
+    programs: Mapping[str, bytes],
+) -> bytes:
+    """The tar archive for guest `name`, as KernelHost.prepare() was told of it."""
+    more = [f"$ip link set vec{len(addresses)} name mgmt0"]
+    six = any(":" in address for found in addresses.values() for address in found)
+    lines = ["modprobe ipv6"] if six else []  # a module here
+    for index, interface in enumerate(addresses):
+        short = interface.removeprefix(f"{name}-")
+        lines += [f"$ip link set vec{index} name {short}", f"$ip link set {short} up"]
+        for address in addresses[interface]:
+            # busybox does not know of nodad.
+            ip, nodad = ("/bin/ip", " nodad") if ":" in address else ("ip", "")
+            lines.append(f"{ip} addr add {address} dev {short}{nodad}")
+    text = _START % {
+        "name": name, "inside": INSIDE, "prefix": PREFIX, "more": "\n".join([*lines, start]),
+    }  # fmt: skip
+    text = text.replace("$ip addr add", "\n".join(more) + "\n$ip addr add", 1)
+    files = {
+        "start": text.encode(),
+        "authorized_keys": keys.authorized.encode(),
+        "hostkey": keys.host_file,
+        **programs,
+    }
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for member_name, data in files.items():
+            member = tarfile.TarInfo(member_name)
+            member.size, member.mode, member.mtime = len(data), 0o700, int(time.time())
+            archive.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def guest_program(name: str) -> bytes:
+    """A program of lab/guest/files, as bytes for `programs` of KernelHost.prepare()."""
+    return resources.files("lab.guest").joinpath(f"files/{name}").read_bytes()
+
+
+def guest_packages(*names: str) -> dict[str, bytes]:
+    """The modules of Python packages, not of those below, for `programs`: below /run/lab."""
+    return {
+        f"{name.replace('.', '/')}/{module.name}": module.read_bytes()
+        for name in names
+        for module in resources.files(name).iterdir()
+        if module.name.endswith(".py")
+    }

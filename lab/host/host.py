@@ -1,0 +1,187 @@
+"""A host of a running lab, as a scenario acts on it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from mininet.node import Host
+
+from lab.array.access import Secrets
+from lab.commands import LocalRunner, Runner
+from lab.errors import BadInput, LabError
+from lab.guest.kernel_host import KernelHost
+from lab.host.initiator import Initiator, OpenIscsi, Session
+from lab.host.libiscsi import Libiscsi
+from lab.load.writer import Writer
+from lab.topology.topology import HostSpec
+
+if TYPE_CHECKING:
+    from lab.run.lab import Lab
+
+
+class LabHost:
+    """A host of a running lab: its initiator, and the load on its disk.
+
+    With open-iscsi its `node` is a KernelHost, with libiscsi a plain one.
+    """
+
+    def __init__(self, lab: Lab, spec: HostSpec, node: Host) -> None:
+        self.lab, self.spec, self.name = lab, spec, spec.name
+        self._node = node
+        self._initiator: Initiator | None = None
+        self._writer: Writer | None = None
+        self._loads = 0
+
+    @property
+    def kernel(self) -> KernelHost:
+        """Its kernel; raises BadInput where it has none of its own."""
+        if not isinstance(self._node, KernelHost):
+            raise BadInput(f"{self.name} has no kernel of its own; use --initiator open-iscsi")
+        return self._node
+
+    @property
+    def runner(self) -> Runner:
+        """Where its commands run."""
+        if isinstance(self._node, KernelHost):
+            return self._node.runner
+        return LocalRunner(self.name, self._node.pid)
+
+    @property
+    def initiator(self) -> Initiator:
+        """Its initiator; raises LabError before the host is ready."""
+        if self._initiator is None:
+            raise LabError(f"{self.name} is not ready")
+        return self._initiator
+
+    @property
+    def open_iscsi(self) -> OpenIscsi:
+        """Its initiator, for what only open-iscsi can do; raises BadInput if it is another."""
+        if not isinstance(self.initiator, OpenIscsi):
+            raise BadInput(f"{self.name} does not run open-iscsi; use --initiator open-iscsi")
+        return self.initiator
+
+    def ready(self) -> None:
+        """Wait until it answers, and start its initiator."""
+        timeline, folder = self.lab.timeline, self.lab.folder
+        initiator: Initiator
+        if isinstance(self._node, KernelHost):
+            self._node.wait_ready()
+            initiator = OpenIscsi(self._node.runner, timeline, folder.logs)
+        else:
+            here = LocalRunner(self.name, self._node.pid)
+            targets = self.lab.array.spec.targets
+            disks = {t.iqn: min(lun.number for lun in t.luns) for t in targets}
+            initiator = Libiscsi(here, timeline, folder.logs, folder.work, disks)
+        initiator.start()
+        self._initiator = initiator
+        known = self.lab.setup.policy.access.known_to(self.name)
+        if known != Secrets():
+            initiator.learn(known)
+
+    def close(self) -> None:
+        """End all of it, with the lab."""
+        if isinstance(self._node, KernelHost):
+            self._node.power_cut()
+            return
+        if self._writer:
+            self._writer.kill()
+        if isinstance(self._initiator, Libiscsi):
+            self._initiator.kill()
+
+    @property
+    def virtual(self) -> str:
+        """The virtual address that it knows: the one in its own subnet."""
+        return self.lab.array.virtual_for(self.spec)
+
+    def discover(self) -> list[str]:
+        """Ask the virtual port for portals (SendTargets)."""
+        return self.initiator.discover(self.virtual)
+
+    def login(self) -> Session:
+        """Discover and log in to each target at the virtual port, as a host does; the session with
+        the first one."""
+        self.discover()
+        for target in self.lab.array.spec.targets:
+            self.initiator.login(target.iqn, self.virtual)
+        return self.session("login")
+
+    def session(self, moment: str) -> Session:
+        """Its first session; all of them are put on the timeline under the name `moment`."""
+        found = self.initiator.sessions()
+        for session in found:
+            self.lab.timeline.add(self.name, "session", moment=moment, **asdict(session))
+        if not found:
+            raise LabError(f"{self.name} has no session ({moment})")
+        return found[0]
+
+    def start_writing(self, blocks: int = 1024, *, durable: bool = False) -> None:
+        """Record the session as "before" and write to its disk until stop_writing().
+
+        `durable`: what is acknowledged must outlast a power cut of the disk (O_DSYNC).
+        """
+        session = self.session("before")
+        if self._writer:
+            self._writer.close()
+        # No two loads of a run write the same, or the older would hide that the newer is lost.
+        self._loads += 1
+        place = [*self.lab.hosts].index(self.name)
+        seed = self.lab.setup.seed * 1_000_003 + place * 1009 + self._loads
+        self._writer = Writer(
+            self.runner, self.lab.timeline, self.lab.folder.logs,
+            program=self.initiator.writer(session), blocks=blocks, seed=seed % 2**64,
+            durable=durable, first=place * blocks,  # beside other hosts, if the disk is shared
+        )  # fmt: skip
+        self._writer.start()
+
+    @property
+    def writer(self) -> Writer:
+        """The load; raises LabError before start_writing()."""
+        if self._writer is None:
+            raise LabError(f"{self.name} does not write")
+        return self._writer
+
+    def keeps_writing(self, writes: int = 300, seconds: float = 60.0) -> None:
+        """Wait until `writes` writes that begin from now on are acknowledged.
+
+        Raises WaitTimeout after `seconds`.
+        """
+        self.writer.acknowledge(writes, seconds)
+
+    def stop_writing(self) -> None:
+        """End the load and record the session as "after"."""
+        self.writer.stop()
+        self.session("after")
+
+    def verify(self) -> None:
+        """Read back every block whose write was acknowledged."""
+        self.writer.verify()
+
+    def stop_and_verify(self) -> None:
+        """End the load, record the session as "after", and read everything back."""
+        self.stop_writing()
+        self.verify()
+
+    def write_and_verify(self, writes: int = 600) -> None:
+        """A load of `writes` writes from beginning to end."""
+        self.start_writing()
+        self.keeps_writing(writes)
+        self.stop_and_verify()
+
+    def power_cut(self) -> None:
+        """End its kernel at once: what is in its memory is lost, its load ends with it."""
+        self.kernel.power_cut()
+        self._initiator = None
+        if self._writer:
+            self.lab.timeline.add(self.name, "load", phase="end", name="writer")
+
+    def power_on(self) -> None:
+        """Boot it again; returns when its initiator is ready, with no session."""
+        self.kernel.power_on()
+        self.ready()
+
+    def verify_after_power_cut(self) -> None:
+        """Read back what was acknowledged before power_cut(); it must have logged in again."""
+        session = self.session("after")
+        self.writer.resume(self.runner, self.initiator.writer(session))
+        self.verify()

@@ -1,0 +1,105 @@
+"""The writer of lab/guest/files on a disk that another process offers at a UNIX socket, by NBD.
+
+Arguments, commands and output are those of writer.py there, with the socket's path for the
+device. Of the protocol (doc/proto.md of the NBD project) just what one client needs that does one
+operation after the other.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+
+from lab.guest.files.writer import BLOCK, Writer, main
+
+_GREETING = struct.Struct(">8s8sH")
+_OPTION = struct.Struct(">8sII")
+_EXPORT = struct.Struct(">QH")
+_REQUEST = struct.Struct(">IHHQQI")
+_REPLY = struct.Struct(">IIQ")
+_FIXED_NEWSTYLE, _NO_ZEROES = 1, 2
+_EXPORT_NAME = 1
+_SEND_FUA = 1 << 3
+_FUA = 1 << 0
+_REQUEST_MAGIC, _REPLY_MAGIC = 0x25609513, 0x67446698
+_READ, _WRITE, _DISCONNECT = 0, 1, 2
+
+
+class NbdDisk:
+    """The export at the UNIX socket `path`: one request at a time, each answered before the next.
+
+    `stable`: a write is answered only when it outlasts a power cut of the disk (NBD_CMD_FLAG_FUA).
+    Raises OSError where the server cannot, does not speak the protocol, or takes more than
+    `seconds` (None: as long as it likes) for an answer.
+    """
+
+    def __init__(self, path: str, *, stable: bool = False, seconds: float | None = None) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(seconds)
+        self._socket.connect(path)
+        magic, option, offered = _GREETING.unpack(self._take(_GREETING.size))
+        wanted = _FIXED_NEWSTYLE | _NO_ZEROES
+        if magic != b"NBDMAGIC" or option != b"IHAVEOPT" or offered & wanted != wanted:
+            raise OSError(errno.EPROTO, f"{path}: this is no NBD server of today")
+        choice = _OPTION.pack(b"IHAVEOPT", _EXPORT_NAME, 0)  # the export without a name
+        self._socket.sendall(struct.pack(">I", wanted) + choice)
+        self.size, can = _EXPORT.unpack(self._take(_EXPORT.size))
+        if stable and not can & _SEND_FUA:
+            raise OSError(errno.ENOTSUP, f"{path}: it has no writes that outlast a power cut")
+        self._flags = _FUA if stable else 0
+        self._number = 0
+
+    def write(self, data: bytes, offset: int) -> None:
+        """Write `data` at `offset`; raises OSError with the server's error."""
+        self._ask(_WRITE, offset, len(data), data)
+
+    def read(self, length: int, offset: int) -> bytes:
+        """Read `length` bytes at `offset`; raises OSError with the server's error."""
+        self._ask(_READ, offset, length)
+        return self._take(length)
+
+    def close(self) -> None:
+        """Take leave; nothing may be asked any more."""
+        leave = _REQUEST.pack(_REQUEST_MAGIC, 0, _DISCONNECT, self._number + 1, 0, 0)
+        self._socket.sendall(leave)
+        self._socket.close()
+
+    def _ask(self, kind: int, offset: int, length: int, data: bytes = b"") -> None:
+        self._number += 1
+        flags = self._flags if kind == _WRITE else 0
+        request = _REQUEST.pack(_REQUEST_MAGIC, flags, kind, self._number, offset, length)
+        self._socket.sendall(request + data)
+        magic, error, number = _REPLY.unpack(self._take(_REPLY.size))
+        if magic != _REPLY_MAGIC or number != self._number:
+            raise OSError(errno.EPROTO, "the answer of the NBD server belongs to no request")
+        if error:
+            raise OSError(error, os.strerror(error))
+
+    def _take(self, length: int) -> bytes:
+        data = bytearray()
+        while len(data) < length:
+            part = self._socket.recv(length - len(data))
+            if not part:
+                raise OSError(errno.EPIPE, "the NBD server has hung up")
+            data += part
+        return bytes(data)
+
+
+class NbdWriter(Writer):
+    """The writer, on an NBD export instead of a device of this kernel."""
+
+    def _open(self, device: str, flags: int) -> None:
+        self._disk = NbdDisk(device, stable=bool(flags & os.O_DSYNC))
+
+    def _transfer(self, op: str, block: int) -> int:
+        if op == "write":
+            self._disk.write(self.buffer[:], block * BLOCK)
+        else:
+            self.buffer[:] = self._disk.read(BLOCK, block * BLOCK)
+        return BLOCK
+
+
+if __name__ == "__main__":
+    main(NbdWriter)

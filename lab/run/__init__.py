@@ -1,0 +1,1 @@
+"""A running lab, and one run of a scenario from its plan to its verdict."""

@@ -1,0 +1,335 @@
+"""A running lab: the topology with its hosts booted, its array serving, and observers watching."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from mininet.log import setLogLevel
+from mininet.net import Mininet
+from mininet.node import Host
+from mininet.nodelib import LinuxBridge
+
+from lab import sandbox
+from lab.array import heads
+from lab.array.access import Access
+from lab.array.array import Array, Policy
+from lab.array.head import NICE, HeadSite
+from lab.array.site import GuestSite, Site
+from lab.commands import LocalRunner, Runner
+from lab.errors import LabError
+from lab.guest.image import Image
+from lab.guest.kernel_host import GuestSpace, KernelHost, mac_of
+from lab.guest.seed import guest_program
+from lab.guest.ssh import Keys
+from lab.host import initiator
+from lab.host.host import LabHost
+from lab.host.libiscsi import Libiscsi
+from lab.observe import Capture, decode
+from lab.timeline import Timeline
+from lab.topology.heads import HeadsTopo
+from lab.topology.topology import ArrayTopo, HostSpec
+from lab.waiting import wait_for
+from targets import engines
+
+ARRAY_MEMORY_MIB = 160
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A run folder: `path` and what is in it."""
+
+    path: Path
+
+    @property
+    def logs(self) -> Path:
+        """Logs of every process and console."""
+        return self.path / "logs"
+
+    @property
+    def captures(self) -> Path:
+        """What passed the hosts' switch ports."""
+        return self.path / "pcap"
+
+    @property
+    def disks(self) -> Path:
+        """The files behind the LUNs."""
+        return self.path / "luns"
+
+    @property
+    def work(self) -> Path:
+        """In memory while the lab runs, empty afterwards."""
+        return self.path / ".work"
+
+
+@dataclass
+class Setup:
+    """What a lab is made of: topology, image of the release, policy and engine of the array, and
+    its hosts' initiator."""
+
+    topo: ArrayTopo
+    image: Image
+    policy: Policy
+    target: str = engines.DEFAULT
+    seed: int = 1
+    full_capture: bool = False
+    initiator: str = initiator.NAMES[0]
+
+
+def give_queues(runner: Runner, interfaces: Sequence[str]) -> None:
+    """Give interfaces the queue that every network card has, and a veth has not.
+
+    Without one TCP is told when the other end takes no frame any more (veth_xmit,
+    drivers/net/veth.c), and sends it after 200 ms, as if a window were closed (tcp_probe0_base,
+    include/net/tcp.h). A cable that is pulled tells nobody.
+    """
+    lines = [f"qdisc replace dev {name} root pfifo limit 1000" for name in interfaces]
+    runner.run(["tc", "-batch", "-"], stdin="\n".join(lines))
+
+
+class Lab(AbstractContextManager["Lab"]):
+    """Build it, run a scenario on it, take it down: `with Lab(setup, folder, timeline) as lab`.
+
+    Needs the sandbox. `say` is told in a few words what is being done. Whatever is started has its
+    end registered at once, and ends in the reverse order.
+    """
+
+    def __init__(self, setup: Setup, folder: Folder, timeline: Timeline, say: Say) -> None:
+        self.setup, self.folder, self.timeline, self.say = setup, folder, timeline, say
+        self.hosts: dict[str, LabHost] = {}
+        self.switch = LocalRunner("switch")
+        self._undo = ExitStack()
+        self._faults: dict[int, AbstractContextManager[Any]] = {}
+        self._numbers = itertools.count()
+
+    def __enter__(self) -> Lab:
+        with self._undo:
+            self._build()
+            self._undo = self._undo.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # With the first error as context, so that a clean-up that fails does not hide it.
+        self._undo.__exit__(kind, error, trace)
+
+    def _build(self) -> None:
+        for folder in (self.folder.logs, self.folder.captures, self.folder.disks):
+            folder.mkdir(exist_ok=True)
+        self._undo.callback(self.folder.work.rmdir)
+        sandbox.mount_tmpfs(self.folder.work)
+        self._undo.callback(sandbox.unmount, self.folder.work)
+        keys = Keys.make()
+        space = GuestSpace.prepare(self.setup.image, self.folder.work)
+        # Before there are nodes: each gets a copy of the mounts that there are then.
+        sandbox.bind(self.folder.disks, space.root / "luns")
+        self.say("building the network")
+        nodes = self._network()
+        self.say("booting the hosts")
+        for spec in self.setup.topo.initiators.values():
+            node = nodes[spec.name]
+            if isinstance(node, KernelHost):
+                self._boot(spec, node, space, keys)
+            else:
+                self._address(spec, node)
+            self.hosts[spec.name] = LabHost(self, spec, node)
+            self._undo.callback(self.hosts[spec.name].close)
+        self._observe(nodes)
+        self.array = self._make_array(nodes, space, keys)
+        self._undo.callback(self.array.stop)
+        with ThreadPoolExecutor() as pool:
+            ready = [pool.submit(host.ready) for host in self.hosts.values()]
+            self.array.start()
+            for one in ready:
+                one.result()
+
+    def _network(self) -> Mininet:
+        setLogLevel("critical")
+        # Its first use would raise limits of the whole machine (mininet.util.fixLimits).
+        Mininet.inited = True
+        topo = self.setup.topo
+        kernels = [*topo.initiators] if self.setup.initiator == initiator.NAMES[0] else []
+        if isinstance(topo, HeadsTopo):
+            kernels += topo.heads
+            name = topo.storage.name
+            topo.setNodeInfo(name, {**topo.nodeInfo(name), "cls": heads.Manager})
+        elif engines.find(self.setup.target).own_kernel:
+            kernels.append(topo.storage.name)
+        for name in kernels:
+            topo.setNodeInfo(name, {**topo.nodeInfo(name), "cls": KernelHost})
+        # One interface more in the switch's namespace, so that no veth has the number of its peer
+        # in another: the kernel then takes it for a device without one, and tells of its carrier
+        # up to a second later (linkwatch_urgent_event, net/core/link_watch.c).
+        self.switch.run(["ip", "link", "add", "first", "type", "bridge"])
+        net = Mininet(topo=topo, switch=LinuxBridge, controller=None, waitConnected=False)
+        self._undo.callback(net.stop)
+        net.start()
+        for node in net.hosts:
+            if not isinstance(node, KernelHost):
+                give_queues(LocalRunner(node.name, node.pid), node.intfNames())
+        return net
+
+    def _boot(self, spec: HostSpec, kernel: KernelHost, space: GuestSpace, keys: Keys) -> None:
+        programs = {name: guest_program(name) for name in ("scsi", "sessions", "writer.py")}
+        kernel.prepare(
+            space, keys, self.timeline, self.folder.logs,
+            addresses={spec.interface: [str(a) for a in spec.addresses]}, programs=programs,
+        )  # fmt: skip
+        kernel.power_on()
+
+    def _address(self, spec: HostSpec, node: Host) -> None:
+        """Give a host without a kernel of its own its addresses."""
+        lines = [f"link set {name} up" for name in ("lo", spec.interface)]
+        for address in spec.addresses:
+            nodad = " nodad" if address.version == 6 else ""
+            lines.append(f"addr add {address} dev {spec.interface}{nodad}")
+        LocalRunner(spec.name, node.pid).run(["ip", "-batch", "-"], stdin="\n".join(lines))
+
+    def _make_array(self, net: Mininet, space: GuestSpace, keys: Keys) -> Array:
+        topo, node = self.setup.topo, net[self.setup.topo.storage.name]
+        places = {"logs": self.folder.logs, "disks": self.folder.disks}
+        if isinstance(topo, HeadsTopo):
+            sites = {}
+            for name, spec in topo.heads.items():
+                self._power_on(net[name], heads.addresses_of(spec), space, keys, NICE)
+                sites[name] = HeadSite(
+                    net[name], self.folder.disks, self.timeline,
+                    self.folder.logs / f"{name}-clock.log",
+                )  # fmt: skip
+            return heads.make(
+                topo, self.setup.policy, self.setup.target, sites, node.pid, self.folder.work,
+                self.timeline, **places,
+            )  # fmt: skip
+        site = Site(LocalRunner(node.name, node.pid), self.folder.work, node.pid)
+        if isinstance(node, KernelHost):
+            interfaces = {port.interface: list[str]() for port in topo.storage.ports}
+            self._power_on(node, interfaces, space, keys)
+            site = GuestSite(node, self.folder.disks)
+        return Array(topo, self.setup.policy, site, self.setup.target, self.timeline, **places)
+
+    def _power_on(
+        self, node: KernelHost, addresses: dict[str, list[str]], space: GuestSpace, keys: Keys,
+        nice: int = 0,
+    ) -> None:  # fmt: skip
+        """Boot a kernel for an array, or for a head of one."""
+        node.prepare(
+            space, keys, self.timeline, self.folder.logs, addresses=addresses,
+            programs=GuestSite.programs(), start=GuestSite.start, memory_mib=ARRAY_MEMORY_MIB,
+            nice=nice,
+        )  # fmt: skip
+        self._undo.callback(node.power_cut)
+        node.power_on()
+
+    def _observe(self, net: Mininet) -> None:
+        topo = self.setup.topo
+        at = {p.name: net[p.interface.rpartition("-")[0]] for p in topo.storage.ports}
+        macs = {
+            # A kernel of its own has cards of its own at the same cables.
+            p.name: mac_of(p.interface)
+            if isinstance(at[p.name], KernelHost)
+            else at[p.name].intf(p.interface).MAC()
+            for p in topo.storage.ports
+        }
+        self.timeline.add(
+            "lab", "config", virtual=[str(a.ip) for a in topo.storage.virtual],
+            ports={p.name: [str(a.ip) for a in p.addresses] for p in topo.storage.ports},
+            macs=macs, hosts=[*topo.initiators], mode=self.setup.policy.mode,
+            redirect=self.setup.policy.redirect, initiator=self.setup.initiator,
+            scsi_on_wire=self._scsi_on_wire,
+            kernels=[node.name for node in net.hosts if isinstance(node, KernelHost)],
+        )  # fmt: skip
+        self._switch_ends = {
+            **{p.name: _switch_end(at[p.name], p.interface) for p in topo.storage.ports},
+            **{h.name: _switch_end(net[h.name], h.interface) for h in topo.initiators.values()},
+        }
+        captured = {name: self._switch_ends[name] for name in topo.initiators}
+        self._undo.callback(self._decode)
+        self._capture = Capture(
+            captured, self.folder.captures, timeline=self.timeline, full=self.setup.full_capture
+        )
+        self._undo.enter_context(self._capture)
+
+    def _decode(self) -> None:
+        hosts = {
+            str(a.ip): h.name for h in self.setup.topo.initiators.values() for a in h.addresses
+        }
+        self.say("decoding the captures")
+        self.timeline.extend(decode(self._capture.files, hosts, served=self._scsi_on_wire))
+
+    @property
+    def _scsi_on_wire(self) -> bool:
+        """Whether the captures tell who was served: where somebody must not be."""
+        return self.setup.full_capture and self.setup.policy.access != Access()
+
+    def host(self, name: str) -> LabHost:
+        """The host `name`; LabError if the topology has none."""
+        if name not in self.hosts:
+            raise LabError(f"no host {name}; there is {', '.join(self.hosts)}")
+        return self.hosts[name]
+
+    def switch_end(self, name: str) -> str:
+        """The switch's interface where port or host `name` is plugged in; LabError if it is not."""
+        if name not in self._switch_ends:
+            raise LabError(f"no cable of {name}; there are those of {', '.join(self._switch_ends)}")
+        return self._switch_ends[name]
+
+    def begin(self, fault: AbstractContextManager[Any]) -> int:
+        """Let `fault` begin; it ends with end(), or with the lab. Returns its number."""
+        number = next(self._numbers)
+        self._undo.enter_context(self._once(number, fault))
+        return number
+
+    @contextmanager
+    def _once(self, number: int, fault: AbstractContextManager[Any]) -> Iterator[None]:
+        fault.__enter__()
+        self._faults[number] = fault
+        try:
+            yield
+        finally:
+            self.end(number)
+
+    def end(self, number: int) -> None:
+        """Let the fault `number` end, unless it has."""
+        fault = self._faults.pop(number, None)
+        if fault:
+            fault.__exit__(None, None, None)
+
+    def settle(self) -> None:
+        """Wait until every port has been back for long enough to be used again."""
+        self.observe_for(self.setup.policy.hold_s + 0.2)
+
+    def observe_for(self, seconds: float) -> None:
+        """Let `seconds` pass, for what must not happen meanwhile; waiting for a state is better."""
+        until = time.monotonic() + seconds
+        wait_for(
+            "time to pass", time.monotonic, until=lambda now: now >= until, seconds=seconds + 9
+        )
+
+    def versions(self) -> dict[str, str]:
+        """Versions of everything under test."""
+        first = next(iter(self.hosts.values()))
+        if isinstance(first.initiator, Libiscsi):
+            software = first.initiator.versions()
+        else:
+            software = {"open-iscsi": self.setup.image.versions.get("open-iscsi", "unknown")}
+        kernel = first.runner.run(["uname", "-r"]).output.strip()
+        return {"kernel": kernel, **software, **self.array.versions()}
+
+
+def _switch_end(node: Any, interface: str) -> str:
+    link = node.intf(interface).link
+    end = link.intf2 if link.intf1.name == interface else link.intf1
+    return str(end.name)

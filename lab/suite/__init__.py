@@ -1,0 +1,1 @@
+"""The scenarios as tests of pytest."""

@@ -1,0 +1,1 @@
+"""What a lab is made of, as data."""

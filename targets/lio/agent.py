@@ -1,0 +1,243 @@
+"""The hands of targets/lio/engine.py in the array's kernel: `python3 -m targets.lio.agent DEVICE`.
+
+Takes one request a line on standard input, {"do": name of a function below, and its arguments}, and
+answers each with one line, {"ok": result} or {"error": why}. The first line that it prints says
+what kernel and library serve. On DEVICE LIO keeps the reservations that are to outlast a loss of
+power; an empty one is formatted. Needs Debian's python3-rtslib-fb, and nothing else of this
+project.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+CONFIG = Path("/sys/kernel/config")
+DBROOT = Path("/etc/rtslib-fb-target")
+RESERVATIONS = DBROOT / "pr"
+
+ASK_S = 0.05
+
+_SESSION = re.compile(r"LIO Session ID: (?P<sid>\d+) ")
+_CONNECTION = re.compile(r"CID: (?P<cid>\d+) .*\n\s+Address (?P<address>\S+)")
+
+
+def load(device: str) -> None:
+    """Load LIO and tell it its folder, which counts only before anything else uses it.
+
+    It writes reservations to the folder `pr` there (drivers/target/target_core_pr.c,
+    __core_scsi3_write_aptpl_to_file), and refuses them all where there is none.
+    """
+    RESERVATIONS.mkdir(parents=True, exist_ok=True)
+    with Path(device).open("rb") as disk:
+        disk.seek(1080)
+        formatted = disk.read(2) == b"\x53\xef"  # s_magic, fs/ext4/ext4.h
+    if not formatted:
+        subprocess.run(["busybox", "mke2fs", device], check=True, stdout=subprocess.DEVNULL)
+    mount = ["busybox", "mount", "-t", "ext4", "-o", "sync", device, str(RESERVATIONS)]
+    subprocess.run(mount, check=True)
+    subprocess.run(["modprobe", "target_core_mod"], check=True)
+    if not (CONFIG / "target").exists():
+        subprocess.run(["busybox", "mount", "-t", "configfs", "none", str(CONFIG)], check=True)
+    (CONFIG / "target/dbroot").write_text(f"{DBROOT}\n")
+    modules = ("target_core_file", "target_core_iblock", "iscsi_target_mod")
+    subprocess.run(["modprobe", "-a", *modules], check=True)
+
+
+class Agent:
+    """LIO as it is told. The names of its methods are those of the requests."""
+
+    def __init__(self) -> None:
+        import rtslib_fb
+
+        self._lib = rtslib_fb
+        self._iscsi = rtslib_fb.FabricModule("iscsi")
+        self._tpgs: dict[str, Any] = {}
+        self._credentials: dict[str, dict[str, str]] = {}
+
+    def create(
+        self,
+        iqn: str,
+        luns: list[dict[str, Any]],
+        credentials: dict[str, str],
+        initiators: list[str],
+    ) -> None:
+        """Make a target; with no `initiators` every host gets an access list of its own."""
+        made: list[Any] = []
+        try:
+            target = self._lib.Target(self._iscsi, iqn)
+            made.append(target)
+            tpg = self._lib.TPG(target, 1)
+            attributes = {
+                "generate_node_acls": int(not initiators),
+                "demo_mode_write_protect": 0,
+                "authentication": int(bool(credentials)),
+            }
+            for name, value in attributes.items():
+                tpg.set_attribute(name, str(value))
+            if not credentials:
+                # It would choose CHAP where a host offers that, and then not go through with it.
+                tpg.set_parameter("AuthMethod", "None")
+            _authenticate(tpg, credentials)
+            numbers = {}
+            for lun in luns:
+                disk = self._disk(iqn, **lun)
+                made.append(disk)
+                numbers[lun["number"]] = self._lib.LUN(tpg, lun["number"], disk)
+            for name in initiators:
+                acl = self._lib.NodeACL(tpg, name)
+                _authenticate(acl, credentials)
+                for number, lun in numbers.items():
+                    self._lib.MappedLUN(acl, number, lun)
+            tpg.enable = True
+        except BaseException:
+            for thing in made:
+                thing.delete()
+            raise
+        self._tpgs[iqn], self._credentials[iqn] = tpg, credentials
+
+    def _disk(self, iqn: str, number: int, device: str, serial: str, store: str) -> Any:
+        name = re.sub(r"[^a-z0-9]", "-", f"{iqn}-{number}")[-16:]
+        if store == "block":
+            return self._lib.BlockStorageObject(name, dev=device, wwn=serial)
+        disk = self._lib.FileIOStorageObject(
+            name, dev=device, wwn=serial, write_back=store != "file-write-through"
+        )
+        if store == "file-lying":
+            # Buffered, and hosts are told that there is no cache, so that they never flush it.
+            disk.set_attribute("emulate_write_cache", "0")
+        return disk
+
+    def expose(self, iqn: str, address: str, port: int) -> None:
+        """Listen for `iqn` at a portal; an IPv6 address in brackets."""
+        self._lib.NetworkPortal(self._tpgs[iqn], address, port)
+
+    def hide(self, iqn: str, address: str, port: int) -> None:
+        """Listen there no more."""
+        self._lib.NetworkPortal(self._tpgs[iqn], address, port, mode="lookup").delete()
+
+    def parameter(self, iqn: str, name: str, value: str) -> None:
+        """Set what is offered at login."""
+        self._tpgs[iqn].set_parameter(name, value)
+
+    def discovery(self, credentials: dict[str, str]) -> None:
+        """Ask for a secret at discovery."""
+        self._iscsi.discovery_userid = credentials["userid"]
+        self._iscsi.discovery_password = credentials["password"]
+        self._iscsi.discovery_enable_auth = True
+
+    def sessions(self, iqn: str) -> dict[str, Any]:
+        """The newest session of each initiator, and how many there are in all.
+
+        LIO tells of a session only below an explicit access list, so each host that came without
+        one is given its own; its session and its disks stay as they are.
+        """
+        tpg = self._tpgs[iqn]
+        names = (Path(tpg.path) / "dynamic_sessions").read_text().replace("\0", "\n").split()
+        for name in names:
+            acl = self._lib.NodeACL(tpg, name)
+            _authenticate(acl, self._credentials[iqn])
+            if "LIO Session ID" not in self._info(acl):
+                acl.delete()  # it has left meanwhile, and this list would have no disks
+        found = []
+        for acl in tpg.node_acls:
+            info = self._info(acl)
+            session, connection = _SESSION.search(info), _CONNECTION.search(info)
+            if session and connection and "TARG_SESS_STATE_LOGGED_IN" in info:
+                address = re.sub(r"[\[\]]", "", connection["address"])
+                found.append(
+                    {
+                        "initiator": acl.node_wwn,
+                        "address": address,
+                        "sid": int(session["sid"]),
+                        "connection": int(connection["cid"]),
+                    }
+                )
+        counter = Path(tpg.parent_target.path) / "fabric_statistics/iscsi_instance/sessions"
+        return {"sessions": found, "count": int(counter.read_text())}
+
+    def _info(self, acl: Any) -> str:
+        return (Path(acl.path) / "info").read_text()
+
+    def cut(self, iqn: str, initiator: str, sid: int) -> bool:
+        """Close the connections of an initiator; False if it has no session `sid`.
+
+        A new queue depth for an access list makes the kernel close its sessions at once
+        (core_tpg_set_initiator_node_queue_depth).
+        """
+        for acl in self._tpgs[iqn].node_acls:
+            session = _SESSION.search(self._info(acl))
+            if acl.node_wwn == initiator and session and int(session["sid"]) == sid:
+                depth = Path(acl.path) / "cmdsn_depth"
+                depth.write_text(str(int(depth.read_text()) ^ 1))
+                return True
+        return False
+
+    def alua(self, iqn: str) -> dict[str, str]:
+        """The state of each LUN's default target port group, by number (SPC-4 6.27: 0 is
+        active/optimized)."""
+        return {
+            str(lun.lun): (
+                Path(lun.storage_object.path) / "alua/default_tg_pt_gp/alua_access_state"
+            ).read_text().strip()
+            for lun in self._tpgs[iqn].luns
+        }  # fmt: skip
+
+    def clear(self) -> None:
+        """Remove all targets and let go of all disks."""
+        for tpg in self._tpgs.values():
+            disks = [lun.storage_object for lun in tpg.luns]
+            tpg.parent_target.delete()
+            for disk in disks:
+                disk.delete()
+        self._tpgs.clear()
+        self._iscsi.discovery_enable_auth = False
+        subprocess.run(["busybox", "umount", str(RESERVATIONS)], check=True)
+
+
+def _authenticate(thing: Any, credentials: dict[str, str]) -> None:
+    for name, value in credentials.items():
+        setattr(thing, f"chap_{name}", value)
+
+
+def keep_asking(device: str, ended: threading.Event) -> None:
+    """Read a block of `device` now and then, past the cache, until `ended`.
+
+    A User-Mode Linux kernel may forget that its disk has answered (HOST_START in
+    lab/guest/seed.py), and leaves the answer unread until the next one comes: so there is one soon.
+    """
+    handle = os.open(device, os.O_RDONLY | os.O_DIRECT)
+    buffer = mmap.mmap(-1, 4096)  # of a page of its own, as O_DIRECT wants it
+    while not ended.wait(ASK_S):
+        os.preadv(handle, [buffer], 0)
+
+
+def main() -> None:
+    """Serve requests until standard input ends."""
+    load(sys.argv[1])
+    ended = threading.Event()
+    for _ in range(2):  # what one has asked may be left unread as well
+        asking = threading.Thread(target=keep_asking, args=(sys.argv[1], ended), daemon=True)
+        asking.start()
+    agent = Agent()
+    version = (CONFIG / "target/version").read_text().strip()
+    print(json.dumps({"version": version, "kernel": os.uname().release}), flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            answer = {"ok": getattr(agent, request.pop("do"))(**request)}
+        except Exception as error:  # whatever it is, the array wants to know, and go on
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), flush=True)
+    ended.set()
+
+
+if __name__ == "__main__":
+    main()

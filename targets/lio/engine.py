@@ -1,0 +1,277 @@
+"""The LIO engine: the target in the Linux kernel, in a kernel of the array's own.
+
+A small agent in that kernel (targets/lio/agent.py) does what it is told through rtslib-fb.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+from pathlib import Path
+from typing import Any
+
+from lab.array.connections import portals_by_peer
+from lab.array.site import GuestSite
+from lab.commands import Process
+from lab.errors import BadInput, LabError
+from targets.base import (
+    ChapAccount,
+    EngineSession,
+    Lun,
+    TargetSpec,
+    check_accounts,
+    check_target,
+    join_portal,
+    make_sparse,
+    split_portal,
+)
+
+STORES = ("block", "file-write-back", "file-write-through", "file-lying")
+ANSWER_SECONDS = 30.0
+MEMORY_BYTES = 1 << 20
+
+
+class Lio:
+    """LIO and everything that it was told, so that it can be told again after a power cut.
+
+    `store` is how it keeps disks: "block" passes all on to the disk, "file-write-back" has a cache
+    that it loses with its power and flushes when it is told to, "file-write-through" has none;
+    "file-lying" has one and denies it, which is for negative controls. Reservations that hosts want
+    to outlast a loss of power (APTPL: SPC-4, 5.12.5) are on a small disk of the array's own.
+    """
+
+    name = "lio"
+    local_portal = "127.0.0.1:3260"
+
+    def __init__(self, site: GuestSite, log_dir: Path, store: str = "block") -> None:
+        if store not in STORES:
+            raise BadInput(f"store {store!r}: LIO has {', '.join(STORES)}")
+        self._site, self._store = site, store
+        self.log = log_dir / "lio.log"
+        self._agent: Process | None = None
+        self._answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._targets: list[TargetSpec] = []
+        self._portals: list[str] = []
+        self._devices: dict[Path, str] = {}
+        self._parameters: dict[tuple[str, str], str] = {}
+        self._discovery: ChapAccount | None = None
+        self._version = ""
+        self._memory = ""
+
+    def start(self) -> None:
+        """See TargetEngine; LabError with the end of its log if LIO cannot be loaded."""
+        if self._agent:
+            raise LabError(f"{self._site.runner.host}: LIO runs already")
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self._answers = queue.SimpleQueue()
+        if not self._memory:
+            with self._site.memory.open("wb") as file:
+                file.truncate(MEMORY_BYTES)
+            self._memory = self._site.plug(self._site.memory)
+        self._agent = self._site.start_module(
+            "targets.lio.agent", self._memory, log=self.log, on_line=self._hear, isolated=False
+        )
+        try:
+            self._version = str(self._answer()["version"])
+        except LabError:
+            self._agent.kill()
+            self._agent = None
+            raise
+
+    def _hear(self, line: str) -> None:
+        self._answers.put(json.loads(line))
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._agent
+        for _ in range(int(ANSWER_SECONDS / 0.5)):
+            try:
+                return self._answers.get(timeout=0.5)
+            except queue.Empty:
+                if self._agent.poll() is not None:
+                    break
+        lines = self.log.read_text(errors="replace").splitlines()[-10:] if self.log.exists() else []
+        end = "\n  ".join(lines) or "(its log is empty)"
+        raise LabError(f"{self._site.runner.host}: LIO's agent does not answer\n  {end}")
+
+    def _ask(self, do: str, **arguments: Any) -> Any:
+        if not self._agent:
+            raise LabError(f"{self.name}: does not run")
+        self._agent.send(json.dumps({"do": do, **arguments}))
+        answer = self._answer()
+        if "error" in answer:
+            raise LabError(f"{self.name}: {do} {arguments.get('iqn', '')}: {answer['error']}")
+        return answer["ok"]
+
+    def create(self, target: TargetSpec) -> None:
+        """See TargetEngine; plugs a disk for each LUN into the array's kernel."""
+        check_target(target)
+        if target.iqn in self._iqns():
+            raise BadInput(f"target {target.iqn}: exists already")
+        _credentials(f"target {target.iqn}", target.accounts)
+        plugged: list[Path] = []
+        try:
+            for lun in target.luns:
+                make_sparse(lun)
+                if lun.path not in self._devices:
+                    self._devices[lun.path] = self._site.plug(lun.path)
+                    plugged.append(lun.path)
+            self._create(target)
+        except LabError:
+            for path in plugged:
+                self._site.unplug(self._devices.pop(path))
+            raise
+        self._targets.append(target)
+        self._listen(target.iqn, self.local_portal)
+        for portal in self._portals:
+            self._listen(target.iqn, portal)
+
+    def _create(self, target: TargetSpec) -> None:
+        self._ask(
+            "create",
+            iqn=target.iqn,
+            luns=[self._described(lun) for lun in target.luns],
+            credentials=_credentials(f"target {target.iqn}", target.accounts),
+            initiators=list(target.initiators),
+        )
+
+    def _described(self, lun: Lun) -> dict[str, Any]:
+        # LIO makes both pages of the unit serial number: 0x80 is all of it, the NAA designator of
+        # 0x83 its first 25 hexadecimal digits (spc_gen_naa_6h_vendor_specific).
+        return {
+            "number": lun.number,
+            "device": self._devices[lun.path],
+            "serial": f"{lun.scsi_id}-{lun.serial}",
+            "store": self._store,
+        }
+
+    def _listen(self, iqn: str, portal: str) -> None:
+        self._ask("expose", iqn=iqn, **_portal(portal))
+
+    def expose(self, portal: str) -> None:
+        """See TargetEngine; the array need not have the address yet."""
+        spelled = join_portal(*split_portal(portal))
+        if spelled in self._portals:
+            raise BadInput(f"portal {spelled}: is exposed already")
+        if not self._agent:
+            raise LabError(f"{self.name}: does not run")
+        for iqn in self._iqns():
+            self._listen(iqn, spelled)
+        self._portals.append(spelled)
+
+    def hide(self, portal: str) -> None:
+        """See TargetEngine."""
+        spelled = join_portal(*split_portal(portal))
+        if spelled not in self._portals:
+            raise BadInput(f"portal {spelled}: is not exposed; {self._portals} are")
+        for iqn in self._iqns():
+            self._ask("hide", iqn=iqn, **_portal(spelled))
+        self._portals.remove(spelled)
+
+    def sessions(self) -> list[EngineSession]:
+        """See TargetEngine: LIO's own list, which has one session of each initiator, joined with
+        the kernel's connections. Further ones of an initiator have the number 0."""
+        told = {iqn: self._ask("sessions", iqn=iqn) for iqn in self._iqns()}
+        if not any(one["sessions"] for one in told.values()):
+            return []
+        ends = portals_by_peer(self._site.runner, {*self._portals, self.local_portal})
+        found = []
+        for iqn, one in told.items():
+            more = one["count"] - len(one["sessions"])
+            for session in one["sessions"]:
+                address = split_portal(session["address"])[0]
+                portals = ends.get(address, [])
+                if not portals:
+                    continue  # LIO keeps a session for a while whose connection is gone
+                known = EngineSession(
+                    target=iqn,
+                    initiator=session["initiator"],
+                    initiator_address=address,
+                    portal=portals[0] if len(set(portals)) == 1 else None,
+                    sid=session["sid"],
+                    connection=session["connection"],
+                )
+                others = max(0, min(more, len(portals) - 1))
+                more -= others
+                hidden = EngineSession(iqn, known.initiator, address, known.portal, 0, 0)
+                found += [known, *[hidden] * others]
+        return found
+
+    def cut(self, session: EngineSession) -> None:
+        """See TargetEngine; LIO cuts all sessions that the initiator has at this target."""
+        name, sid = session.initiator, session.sid
+        if not self._ask("cut", iqn=session.target, initiator=name, sid=sid):
+            raise LabError(f"{self.name}: {name} has no session {sid} at {session.target}")
+
+    def set_parameter(self, iqn: str, name: str, value: str) -> None:
+        """See TargetEngine; BadInput for a name or value that LIO does not take."""
+        if iqn not in self._iqns():
+            raise BadInput(f"target {iqn}: unknown; there are {self._iqns() or 'none'}")
+        try:
+            self._ask("parameter", iqn=iqn, name=name, value=value)
+        except LabError as refused:
+            raise BadInput(f"target {iqn}: {name}={value}: {refused}") from None
+        self._parameters[iqn, name] = value
+
+    def protect_discovery(self, account: ChapAccount) -> None:
+        """Ask for a secret at discovery too."""
+        self._ask("discovery", credentials=_credentials("discovery", (account,)))
+        self._discovery = account
+
+    def alua_states(self, iqn: str) -> dict[int, int]:
+        """The ALUA state of each LUN's target port group (SPC-4, 6.27: 0 is active/optimized)."""
+        return {int(lun): int(state) for lun, state in self._ask("alua", iqn=iqn).items()}
+
+    def power_cut(self) -> None:
+        """See OwnKernel: what was not flushed to the disks is lost."""
+        self._site.power_cut()
+        self._agent = None
+
+    def power_on(self) -> None:
+        """See OwnKernel; returns when it serves."""
+        self._site.power_on()
+        self.start()
+        if self._discovery:
+            self.protect_discovery(self._discovery)
+        for target in self._targets:
+            self._create(target)
+            for portal in (self.local_portal, *self._portals):
+                self._listen(target.iqn, portal)
+        for (iqn, name), value in self._parameters.items():
+            self._ask("parameter", iqn=iqn, name=name, value=value)
+
+    def version(self) -> str:
+        """See TargetEngine."""
+        return self._version
+
+    def stop(self) -> None:
+        """See TargetEngine; the array's kernel goes on, with no disk of ours."""
+        if self._agent:
+            self._ask("clear")
+            self._agent.close_input()
+            self._agent.wait(10.0)
+            self._agent = None
+            for device in (*self._devices.values(), self._memory):
+                self._site.unplug(device)
+            self._memory = ""
+        self._targets, self._portals, self._devices = [], [], {}
+        self._parameters, self._discovery = {}, None
+
+    def _iqns(self) -> list[str]:
+        return [target.iqn for target in self._targets]
+
+
+def _portal(portal: str) -> dict[str, Any]:
+    address, port = split_portal(portal)
+    return {"address": f"[{address}]" if ":" in address else address, "port": port}
+
+
+def _credentials(place: str, accounts: tuple[ChapAccount, ...]) -> dict[str, str]:
+    """As rtslib names them; BadInput if LIO cannot hold them."""
+    check_accounts(place, accounts)
+    found: dict[str, str] = {}
+    for account in accounts:
+        prefix = "mutual_" if account.mutual else ""
+        if f"{prefix}userid" in found:
+            raise BadInput(f"{place}: LIO holds one CHAP account that hosts log in with")
+        found |= {f"{prefix}userid": account.user, f"{prefix}password": account.secret}
+    return found

@@ -1,0 +1,1 @@
+"""A relay on the data ports, which says what engines cannot."""

@@ -1,0 +1,288 @@
+"""The tgt engine: one tgtd in the array's network namespace, steered by tgtadm."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+from pathlib import Path
+
+from lab.array.connections import portals_by_peer
+from lab.commands import Process, Runner, require
+from lab.errors import BadInput, CommandFailed, LabError
+from lab.waiting import wait_for
+from targets.base import (
+    ChapAccount,
+    EngineSession,
+    TargetSpec,
+    check_accounts,
+    check_target,
+    join_portal,
+    make_sparse,
+    split_portal,
+)
+from targets.tgt.tgtadm import SOCKET, Tgtadm
+
+_SESSION = re.compile(
+    r"Session: (?P<sid>\d+)\n\s+Connection: (?P<cid>\d+)\n"
+    r"\s+Initiator: (?P<name>\S+).*\n\s+IP Address: (?P<address>\S+)"
+)
+_PORTAL = re.compile(r"^Portal: (\S+),\d+$", re.MULTILINE)
+
+
+class Tgt:
+    """A tgtd and everything that it was told, so that it can be told again after a restart.
+
+    `runner` is the array's network namespace, where the loopback interface must be up for
+    `local_portal` to be reached. Control socket and lock live in a directory of its own under
+    `work_dir`, the log in `log_dir`.
+    """
+
+    name = "tgt"
+
+    def __init__(
+        self, runner: Runner, work_dir: Path, log_dir: Path, control_number: int = 1
+    ) -> None:
+        self._runner = runner
+        self._tgtd = require("tgtd", "tgt")
+        self._number = control_number
+        self._dir = work_dir.absolute() / f"tgtd-{control_number}"
+        self.log = log_dir / f"tgtd-{control_number}.log"
+        self._process: Process | None = None
+        self._local_portal = "127.0.0.1:0"
+        self._targets: list[TargetSpec] = []
+        self._portals: list[str] = []
+        self._parameters: dict[tuple[str, str], str] = {}
+        self._discovery: tuple[ChapAccount, ...] = ()
+        self._call = Tgtadm(runner.host, self._dir, control_number)
+
+    @property
+    def local_portal(self) -> str:
+        """See TargetEngine: on the loopback interface of the array, at a port of its own."""
+        return self._local_portal
+
+    def start(self) -> None:
+        """See TargetEngine; LabError with the end of its log if tgtd does not come up."""
+        try:
+            self._dir.mkdir(parents=True)
+        except FileExistsError:
+            raise LabError(f"{self._runner.host}: {self._dir} is in use by another tgtd") from None
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        # With no portal, or one it cannot have, tgtd listens at every address of the array; with
+        # port 0 at a free one.
+        try:
+            self._process = self._runner.start(
+                [
+                    *("env", f"--chdir={self._dir}", f"TGT_IPC_SOCKET={SOCKET}"),
+                    *(self._tgtd, "-f", f"-C{self._number}"),
+                    *("--iscsi", f"portal={self._local_portal}"),
+                ],
+                log=self.log,
+            )
+            portals = wait_for(
+                f"tgtd {self._number} to answer", self._first_portals, seconds=10, every=0.003
+            )
+            if len(portals) != 1 or split_portal(portals[0])[0] != "127.0.0.1":
+                raise LabError(self._story(f"it listens at {portals}, not on loopback"))
+        except BaseException:
+            self.kill()
+            shutil.rmtree(self._dir, ignore_errors=True)
+            raise
+        self._local_portal = portals[0]
+
+    def _first_portals(self) -> list[str]:
+        """What tgtd listens at; nothing as long as it does not answer."""
+        assert self._process
+        if self._process.poll() is not None:
+            raise LabError(self._story(f"it ended with status {self._process.poll()}"))
+        if not (self._dir / f"{SOCKET}.{self._number}").exists():
+            return []
+        # The socket is there a moment before anybody listens on it.
+        with contextlib.suppress(CommandFailed):
+            return _PORTAL.findall(self._call("portal", "show"))
+        return []
+
+    def _story(self, what: str) -> str:
+        lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+        end = "\n  ".join(lines[-10:]) or "(its log is empty)"
+        return f"{self._runner.host}: tgtd {self._number}: {what}\n  {end}"
+
+    def create(self, target: TargetSpec) -> None:
+        """See TargetEngine; makes a sparse file for each disk that has none."""
+        check_target(target)
+        if target.iqn in self._iqns():
+            raise BadInput(f"target {target.iqn}: exists already")
+        known = {a.user: a.secret for t in self._targets for a in t.accounts}
+        known.update({a.user: a.secret for a in self._discovery})
+        for account in target.accounts:
+            if known.get(account.user, account.secret) != account.secret:
+                raise BadInput(f"target {target.iqn}: CHAP name {account.user} has another secret")
+        for lun in target.luns:
+            make_sparse(lun)
+        self._targets.append(target)
+        try:
+            self._create(target)
+        except LabError:
+            self._targets.remove(target)
+            with contextlib.suppress(LabError):
+                self._call("target", "delete", "--force", f"--tid={len(self._targets) + 1}")
+            raise
+
+    def _create(self, target: TargetSpec) -> None:
+        tid = f"--tid={self._tid(target.iqn)}"
+        self._call("target", "new", tid, f"--targetname={target.iqn}")
+        for lun in target.luns:
+            where = (tid, f"--lun={lun.number}")
+            self._call("logicalunit", "new", *where, f"--backing-store={lun.path.absolute()}")
+            identity = f"scsi_id={lun.scsi_id},scsi_sn={lun.serial}"
+            self._call("logicalunit", "update", *where, f"--params={identity}")
+        for account in target.accounts:
+            self._bind(account, tid)
+        # tgtd lets a host in that matches either list, so a name counts only without "ALL".
+        for name in target.initiators:
+            self._call("target", "bind", tid, f"--initiator-name={name}")
+        if not target.initiators:
+            self._call("target", "bind", tid, "--initiator-address=ALL")
+
+    def _bind(self, account: ChapAccount, *tid: str) -> None:
+        user = f"--user={account.user}"
+        if account.user not in self._call("account", "show").split():
+            self._call("account", "new", user, f"--password={account.secret}")
+        self._call("account", "bind", *tid, user, *(["--outgoing"] if account.mutual else []))
+
+    def protect_discovery(self, *accounts: ChapAccount) -> None:
+        """Ask for one of `accounts` at discovery at the engine's own portals as well."""
+        check_accounts("discovery", accounts)
+        for account in accounts:
+            self._bind(account)
+        self._discovery += accounts
+
+    def expose(self, portal: str) -> None:
+        """See TargetEngine."""
+        spelled = join_portal(*split_portal(portal))
+        if spelled in self._portals:
+            raise BadInput(f"portal {spelled}: is exposed already")
+        try:
+            self._call("portal", "new", f"--param=portal={spelled}")
+        except CommandFailed as failed:
+            raise LabError(
+                f"{self._runner.host}: tgtd cannot listen at {spelled}; is the address there, "
+                f"and past IPv6's duplicate address detection? ({failed.output.strip()})"
+            ) from None
+        self._portals.append(spelled)
+
+    def hide(self, portal: str) -> None:
+        """See TargetEngine."""
+        spelled = join_portal(*split_portal(portal))
+        if spelled not in self._portals:
+            raise BadInput(f"portal {spelled}: is not exposed; {self._portals} are")
+        self._call("portal", "delete", f"--param=portal={spelled}")
+        self._portals.remove(spelled)
+
+    def portals(self) -> list[str]:
+        """What it is exposed at, in the order of `expose`."""
+        return list(self._portals)
+
+    def sessions(self) -> list[EngineSession]:
+        """See TargetEngine: tgtd's own list, which names the host only, joined with the kernel's.
+
+        A host with connections to several portals of this tgtd has `portal` None in each.
+        """
+        found = [
+            (target.iqn, match)
+            for target in self._targets
+            for match in _SESSION.finditer(
+                self._call("conn", "show", f"--tid={self._tid(target.iqn)}")
+            )
+        ]
+        ours = {*self._portals, self._local_portal}
+        ends = portals_by_peer(self._runner, ours) if found else {}
+        sessions = []
+        for iqn, match in found:
+            address = split_portal(match["address"])[0]
+            portals = set(ends.get(address, ()))
+            sessions.append(
+                EngineSession(
+                    target=iqn,
+                    initiator=match["name"],
+                    initiator_address=address,
+                    portal=next(iter(portals)) if len(portals) == 1 else None,
+                    sid=int(match["sid"]),
+                    connection=int(match["cid"]),
+                )
+            )
+        return sessions
+
+    def cut(self, session: EngineSession) -> None:
+        """See TargetEngine."""
+        where = (f"--sid={session.sid}", f"--cid={session.connection}")
+        self._call("conn", "delete", f"--tid={self._tid(session.target)}", *where)
+
+    def set_parameter(self, iqn: str, name: str, value: str) -> None:
+        """See TargetEngine; BadInput for a name or value that tgtd does not take."""
+        try:
+            self._update(iqn, name, value)
+        except CommandFailed as failed:
+            reason = failed.output.strip()
+            raise BadInput(f"target {iqn}: {name}={value}: refused by tgtd: {reason}") from None
+        self._parameters[iqn, name] = value
+
+    def redirect(self, iqn: str, portal: str | None, *, permanent: bool = False) -> None:
+        """See RedirectsNatively; takes three calls, so a login meanwhile sees the old answer."""
+        address, port = split_portal(portal) if portal else ("", 0)
+        values = {
+            # The reason last: an address counts only with one.
+            "RedirectPort": str(port),
+            "RedirectAddress": f"[{address}]" if ":" in address else address,
+            "RedirectReason": "Permanent" if permanent else "Temporary",
+        }
+        for name, value in values.items():
+            self._update(iqn, name, value)
+            self._parameters[iqn, name] = value
+
+    def _update(self, iqn: str, name: str, value: str) -> None:
+        tid = f"--tid={self._tid(iqn)}"
+        self._call("target", "update", tid, f"--name={name}", f"--value={value}")
+
+    @property
+    def running(self) -> bool:
+        """Whether its process is there."""
+        return self._process is not None and self._process.poll() is None
+
+    def kill(self) -> None:
+        """See KillableDaemon."""
+        if self._process:
+            self._process.kill()
+            self._process = None
+            shutil.rmtree(self._dir, ignore_errors=True)
+
+    def restart(self) -> None:
+        """See KillableDaemon."""
+        self.start()
+        for account in self._discovery:
+            self._bind(account)
+        for target in self._targets:
+            self._create(target)
+        for (iqn, name), value in self._parameters.items():
+            self._update(iqn, name, value)
+        portals, self._portals = self._portals, []
+        for portal in portals:
+            self.expose(portal)
+
+    def version(self) -> str:
+        """See TargetEngine."""
+        return self._runner.run([self._tgtd, "--version"]).output.strip()
+
+    def stop(self) -> None:
+        """See TargetEngine; by SIGKILL, as tgtd ignores SIGTERM while it has targets."""
+        self.kill()
+        self._targets, self._portals, self._discovery = [], [], ()
+        self._parameters = {}
+
+    def _iqns(self) -> list[str]:
+        return [target.iqn for target in self._targets]
+
+    def _tid(self, iqn: str) -> int:
+        if iqn not in self._iqns():
+            raise BadInput(f"target {iqn}: unknown; there are {self._iqns() or 'none'}")
+        return self._iqns().index(iqn) + 1
