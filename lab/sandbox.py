@@ -18,8 +18,10 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
+from typing import TypeVar
 
 from lab.errors import Missing
 
@@ -32,6 +34,8 @@ _MNT_DETACH = 2
 _PR_SET_PDEATHSIG = 1
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _INTERRUPTED, _BUG = 130, 70
+
+T = TypeVar("T")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -75,6 +79,21 @@ def set_network_namespace(pid: int) -> None:
     """Move the calling thread into the network namespace of process `pid` (setns(2))."""
     with Path(f"/proc/{pid}/ns/net").open("rb") as handle:
         _check(_libc.setns(handle.fileno(), _CLONE_NEWNET), f"enter the network of process {pid}")
+
+
+def in_network_of(pid: int, work: Callable[[], T]) -> T:
+    """Call `work` in a thread that has entered the network namespace of process `pid`.
+
+    A namespace is a property of the thread, and a socket stays in the one it was opened in. Raises
+    OSError where the namespace cannot be entered.
+    """
+
+    def enter() -> T:
+        set_network_namespace(pid)
+        return work()
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(enter).result()
 
 
 def _unshare() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from lab.checks.portals import as_set, config, ip_of
+from lab.checks.portals import as_set, config
 from lab.checks.verdict import Answer, check, failed, passed, unknown
+from lab.portal import ip_of
 from lab.timeline import Event, Timeline
 
 Look = Callable[[Timeline], Answer]

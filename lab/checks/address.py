@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from lab.checks.portals import ip_of, port_macs, virtual_addresses
+from lab.checks.portals import port_macs, virtual_addresses
 from lab.checks.verdict import Answer, check, failed, passed, unknown
+from lab.portal import ip_of
 from lab.timeline import Event, Timeline
 
 Look = Callable[[Timeline], Answer]

@@ -6,7 +6,7 @@ from typing import Any
 
 from lab.checks.address import owners_at, ownership
 from lab.checks.disk import acknowledged, load_intervals, longest_gap
-from lab.checks.portals import ip_of
+from lab.portal import ip_of
 from lab.timeline import Timeline
 
 

@@ -1,29 +1,12 @@
-"""Portals as text, and which port they stand for."""
+"""Which port of the array an address stands for."""
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from lab.portal import ip_of
 from lab.timeline import Timeline
-
-
-def ip_of(portal: str) -> str:
-    """The address in `10.0.0.1:3260`, `[fd00::1]:3260`, `10.0.0.1:3260,1` or `10.0.0.1/24`.
-
-    In one spelling (RFC 5952), so that two of them can be compared. RFC 7143 section 13.8 has the
-    form of TargetAddress, with an optional port and portal group tag. A name stays a name.
-    """
-    text = portal.split(",")[0].split("/")[0].strip()
-    if text.startswith("["):
-        text = text[1:].split("]")[0]
-    elif text.count(":") == 1:
-        text = text.split(":")[0]
-    try:
-        return str(ipaddress.ip_address(text))
-    except ValueError:
-        return text
 
 
 def as_set(one_or_more: str | Collection[str]) -> frozenset[str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from itertools import pairwise
 
-from lab.checks.portals import as_set, ip_of
+from lab.checks.portals import as_set
 from lab.checks.session import REDIRECTED, logins
 from lab.checks.verdict import Answer, check, failed, passed, unknown
+from lab.portal import ip_of
 from lab.timeline import Event, Timeline
 
 Look = Callable[[Timeline], Answer]

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Collection
 
 from lab.checks.address import owners_at
-from lab.checks.portals import as_set, config, ip_of, port_addresses, virtual_addresses
+from lab.checks.portals import as_set, config, port_addresses, virtual_addresses
 from lab.checks.verdict import Answer, check, failed, passed, unknown
+from lab.portal import ip_of
 from lab.timeline import Event, Timeline
 
 Look = Callable[[Timeline], Answer]

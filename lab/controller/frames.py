@@ -95,14 +95,23 @@ def _advertisement(address: str, mac: bytes) -> bytes:
 
 
 def _icmp6(to: bytes, mac: bytes, source: bytes, target: bytes, body: bytes) -> bytes:
-    """With hop limit 255, else receivers must drop it (RFC 4861, 7.1); RFC 4443, 2.3 checksum."""
-    pseudo = source + target + struct.pack("!II", len(body), 58) + body
-    total = sum(struct.unpack(f"!{len(pseudo) // 2}H", pseudo))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    body = body[:2] + struct.pack("!H", ~total & 0xFFFF) + body[4:]
+    """With hop limit 255, else receivers must drop it (RFC 4861, 7.1)."""
+    body = body[:2] + checksum(source, target, socket.IPPROTO_ICMPV6, body) + body[4:]
     head = struct.pack("!IHBB", 0x60000000, len(body), 58, 255) + source + target
     return to + mac + ETH_IPV6.to_bytes(2, "big") + head + body
+
+
+def checksum(source: bytes, target: bytes, protocol: int, body: bytes) -> bytes:
+    """The Internet checksum of `body`, whose checksum field is 0, and of its pseudo-header.
+
+    `source` and `target` are packed addresses. The body has an even length (RFC 1071; RFC 9293,
+    3.1; RFC 8200, 8.1).
+    """
+    summed = source + target + struct.pack("!II", len(body), protocol) + body
+    total = sum(struct.unpack(f"!{len(summed) // 2}H", summed))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return struct.pack("!H", ~total & 0xFFFF)
 
 
 def _link_local(mac: bytes) -> bytes:

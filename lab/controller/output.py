@@ -10,7 +10,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from lab.controller.redirect import family
+from lab.portal import Portal
 
 KEEP = 10_000
 """Events kept for a reader that does not read; older ones are lost."""
@@ -87,5 +87,4 @@ def answer(address: str | None) -> str:
     """A login answer as targets/front/service.py reads it; None: served at the virtual port."""
     if address is None:
         return "here\n"
-    shown = f"[{address}]" if family(address) == 6 else address
-    return f"{shown}:3260:Temporary\n"
+    return f"{Portal(address)}:Temporary\n"

@@ -13,6 +13,8 @@ import socket
 import struct
 from collections.abc import Sequence
 
+from lab.controller.frames import checksum
+
 ISCSI = 3260
 ACK = 0x10
 REPEAT_S = (0.0, 0.02, 0.1, 0.6)
@@ -24,15 +26,11 @@ Connection = tuple[str, int, str]
 
 
 def segment(host: str, port: int, address: str) -> bytes:
-    """An ACK from `address` to `host` outside of any window, with its checksum (RFC 9293, 3.1)."""
+    """An ACK from `address` to `host` outside of any window (RFC 9293, 3.1)."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     header = struct.pack("!HHIIBBHHH", ISCSI, port, 0, 0, 5 << 4, ACK, 1234, 0, 0)
-    pseudo = socket.inet_pton(family, address) + socket.inet_pton(family, host)
-    pseudo += struct.pack("!II", len(header), socket.IPPROTO_TCP) + header
-    total = sum(struct.unpack(f"!{len(pseudo) // 2}H", pseudo))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return header[:16] + struct.pack("!H", ~total & 0xFFFF) + header[18:]
+    source, target = socket.inet_pton(family, address), socket.inet_pton(family, host)
+    return header[:16] + checksum(source, target, socket.IPPROTO_TCP, header) + header[18:]
 
 
 class Tickler:

@@ -8,7 +8,7 @@ import struct
 from pathlib import Path
 
 from lab.errors import LabError
-from lab.guest.ssh import in_network_of
+from lab.sandbox import in_network_of
 
 # arch/um/drivers/mconsole.h: magic, version, length, 512 bytes. An answer: error, more, length.
 _MAGIC, _VERSION = 0xCAFEBABE, 2

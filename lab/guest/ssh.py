@@ -11,41 +11,23 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import paramiko
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from lab import sandbox
 from lab.commands import OnLine, Result
 from lab.errors import CommandFailed, LabError
+from lab.sandbox import in_network_of
 from lab.waiting import wait_for
 
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # its failures reach us as exceptions
 
 # What paramiko raises where a connection is not there, or not any more.
 _GONE = (paramiko.SSHException, OSError, EOFError)
-
-T = TypeVar("T")
-
-
-def in_network_of(pid: int, work: Callable[[], T]) -> T:
-    """Call `work` in a thread that has entered the network namespace of process `pid`.
-
-    A namespace is a property of the thread, and a socket stays in the one it was opened in.
-    """
-
-    def enter() -> T:
-        sandbox.set_network_namespace(pid)
-        return work()
-
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        return pool.submit(enter).result()
 
 
 @dataclass(frozen=True)

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import select
 import socket
-import struct
 import threading
 import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
+from pyroute2 import IPRoute
+from pyroute2.netlink.rtnl import RTM_DELADDR, RTM_NEWADDR
 from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 
 from lab.errors import LabError, Missing
+from lab.sandbox import set_network_namespace
 from lab.timeline import Event, Timeline
 
-# linux/rtnetlink.h, linux/netlink.h, linux/if_addr.h: the numbers of the kernel's interface.
-RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
-NLM_F_REQUEST, NLM_F_DUMP = 0x1, 0x300
-NLMSG_DONE = 3
+# linux/rtnetlink.h, linux/if_addr.h: the numbers of the kernel's interface.
 GROUPS = 0x10 | 0x100  # RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR
 IFA_F_DADFAILED = 0x08
 SO_RCVBUFFORCE = 33
-CLONE_NEWNET = 0x40000000
 
 BUFFER = 4 << 20
 """Bytes of notifications that may wait to be read."""
@@ -103,9 +100,7 @@ class AddressWatcher:
         if self._pid is None:
             return
         try:
-            with open(f"/proc/{self._pid}/ns/net") as namespace:  # noqa: PTH123
-                if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET):
-                    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+            set_network_namespace(self._pid)
         except OSError as refused:
             raise Missing(
                 f"cannot watch the network namespace of process {self._pid}: {refused}; "
@@ -155,19 +150,11 @@ class AddressWatcher:
         before the answer, read after it, changes nothing in the end: the last word on each address
         is the same.
         """
-        body = bytes([socket.AF_UNSPEC]) + bytes(7)
-        head = struct.pack("=LHHLL", 16 + len(body), RTM_GETADDR, NLM_F_REQUEST | NLM_F_DUMP, 1, 0)
         listed = set()
-        done = False
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as sock:
-            sock.send(head + body)
-            while not done:
-                data, t = sock.recv(1 << 20), self._now()
-                for message in _parse(data):
-                    done = done or message["header"]["type"] == NLMSG_DONE
-                    if message["header"]["type"] == RTM_NEWADDR:
-                        listed.add(_key(message))
-                    self._note(t, message)
+        with IPRoute() as route:
+            for message in route.get_addr():
+                listed.add(_key(message))
+                self._note(self._now(), message)
         for key in list(self._up.keys() - listed):
             self._change(self._now(), key, self._up[key], "del")
 

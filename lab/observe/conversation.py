@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lab.checks.portals import ip_of
 from lab.observe.packet import Packet
+from lab.portal import ip_of
 from lab.timeline import Event
 
 # Opcodes, RFC 7143 section 11.2.1.2.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lab.portal import Portal
+
 FIELDS = (
     "frame.number",
     "frame.interface_id",
@@ -73,16 +75,16 @@ class Packet:
     @property
     def source(self) -> str:
         """Its TCP source, as a portal is written."""
-        return _portal(self.one("ip.src"), self.one("ipv6.src"), self.one("tcp.srcport"))
+        return self._portal("src")
 
     @property
     def destination(self) -> str:
         """Its TCP destination, as a portal is written."""
-        return _portal(self.one("ip.dst"), self.one("ipv6.dst"), self.one("tcp.dstport"))
+        return self._portal("dst")
 
-
-def _portal(four: str, six: str, port: str) -> str:
-    return f"{four}:{port}" if four else f"[{six}]:{port}"
+    def _portal(self, end: str) -> str:
+        address = self.one(f"ip.{end}") or self.one(f"ipv6.{end}")
+        return str(Portal(address, int(self.one(f"tcp.{end}port") or 0)))
 
 
 def parse(line: str) -> Packet:

@@ -11,7 +11,8 @@ from typing import Any
 
 from lab.checks.address import Owned, ownership
 from lab.checks.disk import Gap, gaps, load_intervals
-from lab.checks.portals import ip_of, port_addresses, port_macs, virtual_addresses
+from lab.checks.portals import port_addresses, port_macs, virtual_addresses
+from lab.portal import ip_of
 from lab.timeline import Event, Timeline
 
 

@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
-import os
 import socket
 import struct
-import threading
 from dataclasses import dataclass, field
-from pathlib import Path
 
-CLONE_NEWNET = 0x40000000
+from lab.sandbox import in_network_of
 
 
 def socket_in(pid: int, family: int = socket.AF_INET) -> socket.socket:
     """A TCP socket of the network namespace of process `pid`."""
-    made: list[socket.socket | int] = []
-
-    def make() -> None:
-        libc = ctypes.CDLL(None, use_errno=True)
-        with Path(f"/proc/{pid}/ns/net").open() as namespace:
-            if libc.setns(namespace.fileno(), CLONE_NEWNET):
-                made.append(ctypes.get_errno())
-                return
-        made.append(socket.socket(family))
-
-    thread = threading.Thread(target=make)
-    thread.start()
-    thread.join()
-    if isinstance(made[0], int):
-        raise OSError(made[0], os.strerror(made[0]))
-    return made[0]
+    return in_network_of(pid, lambda: socket.socket(family))
 
 
 @dataclass

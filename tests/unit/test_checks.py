@@ -37,7 +37,7 @@ from session_examples import EXAMPLES as OTHERS
 from lab import checks
 from lab.checks import Finding, Verdict, judge, measures, overall
 from lab.checks.disk import gaps, longest_gap
-from lab.checks.portals import ip_of
+from lab.portal import ip_of
 from lab.timeline import Timeline
 
 EXAMPLES = OTHERS | REQUESTS | FAULTS | ACCESS | IDENTITY

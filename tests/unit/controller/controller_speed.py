@@ -6,9 +6,7 @@ event that the address is on another port; milliseconds.
 
 from __future__ import annotations
 
-import ctypes
 import json
-import os
 import select
 import socket
 import statistics
@@ -19,22 +17,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 from lab.controller import netlink
-
-CLONE_NEWNET = 0x40000000
+from lab.sandbox import in_network_of
 
 
 def switch_socket(pid: int) -> tuple[socket.socket, int]:
     """A netlink socket in the switch's namespace, and the number of s1-p1 there."""
-    here = os.open("/proc/self/ns/net", os.O_RDONLY)
-    there = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
-    libc = ctypes.CDLL(None, use_errno=True)
-    assert libc.setns(there, CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
-    try:
+
+    def make() -> tuple[socket.socket, int]:
         found = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-        index = socket.if_nametoindex("s1-p1")
-    finally:
-        libc.setns(here, CLONE_NEWNET)
-    return found, index
+        return found, socket.if_nametoindex("s1-p1")
+
+    return in_network_of(pid, make)
 
 
 def main() -> None:
