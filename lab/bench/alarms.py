@@ -13,8 +13,9 @@ from typing import Any
 from lab import checks
 from lab.array.policy import Policy, Probing
 from lab.commands import LocalProcess
+from lab.folder import Folder
 from lab.guest.image import Image
-from lab.run.lab import Folder, Lab, Setup
+from lab.run.lab import Lab, Setup
 from lab.timeline import Timeline
 from lab.topology import loading
 

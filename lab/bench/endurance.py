@@ -15,8 +15,9 @@ from lab.array.array import Policy
 from lab.bench.failover import distribution
 from lab.errors import LabError
 from lab.faults.network import cable_pulled
+from lab.folder import Folder
 from lab.guest.image import Image
-from lab.run.lab import Folder, Lab, Setup
+from lab.run.lab import Lab, Setup
 from lab.timeline import Timeline
 from lab.topology import loading
 from lab.waiting import wait_for

@@ -15,9 +15,10 @@ from lab.bench.methods import METHODS, Method
 from lab.checks.disk import gaps
 from lab.errors import BadInput, LabError, WaitTimeout
 from lab.faults import network as faults
+from lab.folder import Folder
 from lab.guest.image import Image
 from lab.host.host import LabHost
-from lab.run.lab import Folder, Lab, Setup
+from lab.run.lab import Lab, Setup
 from lab.timeline import Timeline
 from lab.topology import loading
 from lab.waiting import wait_for

@@ -20,10 +20,11 @@ from lab.bench.harness import in_sandbox
 from lab.checks.disk import gaps
 from lab.errors import BadInput, LabError
 from lab.faults.heads import head_powered_off, heads
+from lab.folder import Folder
 from lab.guest.clock import align
 from lab.guest.image import Image
 from lab.host.host import LabHost
-from lab.run.lab import Folder, Lab, Setup
+from lab.run.lab import Lab, Setup
 from lab.timeline import Event, Timeline
 from lab.topology import loading
 from lab.waiting import wait_for

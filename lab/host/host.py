@@ -2,22 +2,53 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Protocol
 
 from mininet.node import Host
 
-from lab.array.access import Secrets
+from lab.array.access import Access, Secrets
+from lab.array.array import Array
 from lab.commands import LocalRunner, Runner
 from lab.errors import BadInput, LabError
+from lab.folder import Folder
 from lab.guest.kernel_host import KernelHost
-from lab.host.initiator import Initiator, OpenIscsi, Session
+from lab.host.initiator import Disk, Initiator, OpenIscsi, Session
 from lab.host.libiscsi import Libiscsi
+from lab.load.heavy import write_heavily
+from lab.load.several import Loads
 from lab.load.writer import Writer
+from lab.timeline import Timeline
 from lab.topology.topology import HostSpec
 
-if TYPE_CHECKING:
-    from lab.run.lab import Lab
+
+class HostLab(Protocol):
+    """What a host needs of the lab that it is in."""
+
+    @property
+    def timeline(self) -> Timeline:
+        """Where all that happens is put."""
+
+    @property
+    def folder(self) -> Folder:
+        """The run folder."""
+
+    @property
+    def array(self) -> Array:
+        """The storage system."""
+
+    @property
+    def hosts(self) -> Mapping[str, object]:
+        """All hosts by name, in the order of the topology."""
+
+    @property
+    def seed(self) -> int:
+        """What the content and order of all loads is made from."""
+
+    @property
+    def access(self) -> Access:
+        """Who may log in, and with what secrets."""
 
 
 class LabHost:
@@ -26,7 +57,7 @@ class LabHost:
     With open-iscsi its `node` is a KernelHost, with libiscsi a plain one.
     """
 
-    def __init__(self, lab: Lab, spec: HostSpec, node: Host) -> None:
+    def __init__(self, lab: HostLab, spec: HostSpec, node: Host) -> None:
         self.lab, self.spec, self.name = lab, spec, spec.name
         self._node = node
         self._initiator: Initiator | None = None
@@ -75,7 +106,7 @@ class LabHost:
             initiator = Libiscsi(here, timeline, folder.logs, folder.work, disks)
         initiator.start()
         self._initiator = initiator
-        known = self.lab.setup.policy.access.known_to(self.name)
+        known = self.lab.access.known_to(self.name)
         if known != Secrets():
             initiator.learn(known)
 
@@ -126,7 +157,7 @@ class LabHost:
         # No two loads of a run write the same, or the older would hide that the newer is lost.
         self._loads += 1
         place = [*self.lab.hosts].index(self.name)
-        seed = self.lab.setup.seed * 1_000_003 + place * 1009 + self._loads
+        seed = self.lab.seed * 1_000_003 + place * 1009 + self._loads
         self._writer = Writer(
             self.runner, self.lab.timeline, self.lab.folder.logs,
             program=self.initiator.writer(session), blocks=blocks, seed=seed % 2**64,
@@ -167,6 +198,29 @@ class LabHost:
         self.start_writing()
         self.keeps_writing(writes)
         self.stop_and_verify()
+
+    def loads_on(self, disks: Sequence[tuple[Session, Disk]]) -> Loads:
+        """A writer for each of `disks`, none of them started."""
+        return Loads(
+            {
+                f"{self.name}.{disk.device}": Writer(
+                    self.runner, self.lab.timeline, self.lab.folder.logs,
+                    program=self.initiator.writer(replace(session, device=disk.device)),
+                    blocks=256, seed=self.lab.seed * 1_000_003 + number,
+                    name=f"{self.name}.{disk.device}",
+                )
+                for number, (session, disk) in enumerate(disks, 1)
+            },
+            self.session,
+        )  # fmt: skip
+
+    def write_heavily(self, seconds: int) -> None:
+        """Write large blocks to its disk for `seconds`, as fast as it goes; LabError if one fails.
+
+        Beside the load of start_writing(), and not verified.
+        """
+        device = self.session("heavy").device
+        write_heavily(self.runner, device, self.lab.timeline, seconds)
 
     def power_cut(self) -> None:
         """End its kernel at once: what is in its memory is lost, its load ends with it."""

@@ -7,12 +7,10 @@ is sent and what comes back is put together here (SPC-4, SBC-3); sg_raw in the h
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lab.errors import LabError
-
-if TYPE_CHECKING:
-    from lab.host.host import LabHost
+from lab.host.host import LabHost
 
 GOOD, CONFLICT = 0, 24
 """Exit statuses of sg_raw (sg3_utils(8)): the command was carried out; RESERVATION CONFLICT."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from lab.commands import Runner
 from lab.errors import LabError
-from lab.host.host import LabHost
+from lab.timeline import Timeline
 
 OFFSET_MIB = 32
 """Where on the disk it writes: behind the accounted writers."""
@@ -20,18 +21,18 @@ wait
 """
 
 
-def write_heavily(host: LabHost, seconds: int) -> None:
-    """Write to the disk of `host` as fast as it goes for `seconds`, beside its accounted writer.
+def write_heavily(runner: Runner, device: str, timeline: Timeline, seconds: int) -> None:
+    """Write to the disk `device` ("sda") as fast as it goes for `seconds`, beside other writers.
 
-    What it came to is on the timeline (`heavy-load`). LabError if a write failed.
+    What it came to is on `timeline` (`heavy-load`). Raises LabError if a write failed.
     """
     places = range(OFFSET_MIB, OFFSET_MIB + WRITERS * EACH_MIB, EACH_MIB)
     script = _WRITE % {
         "seconds": seconds, "places": " ".join(map(str, places)), "each": EACH_MIB,
-        "device": host.session("heavy").device,
+        "device": device,
     }  # fmt: skip
-    said = host.runner.run(["sh", "-c", script], seconds=seconds + 60.0).output.split()
+    said = runner.run(["sh", "-c", script], seconds=seconds + 60.0).output.split()
     done = EACH_MIB * said.count("ok")
-    host.lab.timeline.add(host.name, "heavy-load", mib=done, mib_per_s=round(done / seconds, 1))
+    timeline.add(runner.host, "heavy-load", mib=done, mib_per_s=round(done / seconds, 1))
     if "failed" in said:
-        raise LabError(f"{host.name}: {said.count('failed')} of {WRITERS} heavy writers failed")
+        raise LabError(f"{runner.host}: {said.count('failed')} of {WRITERS} heavy writers failed")

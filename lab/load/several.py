@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 
-from lab.host.host import LabHost
-from lab.host.initiator import Disk, Session
 from lab.load.writer import Writer
 
 
 class Loads:
-    """A writer on each of some disks of `host`, from start() to stop_and_verify().
+    """Several writers of one host, from start() to stop_and_verify().
 
-    On the timeline each is at a place of its own, `names`: "h1.sdb". Every writer is a process in
-    the host, whose memory has room for about four.
+    `writers` are by their place on the timeline: "h1.sdb". Every writer is a process in the host,
+    whose memory has room for about four. `record` puts the host's sessions on the timeline under
+    the name of a moment.
     """
 
-    def __init__(self, host: LabHost, disks: Sequence[tuple[Session, Disk]]) -> None:
-        self._host = host
-        self._writers = {
-            f"{host.name}.{disk.device}": Writer(
-                host.runner, host.lab.timeline, host.lab.folder.logs,
-                program=host.initiator.writer(replace(session, device=disk.device)),
-                blocks=256, seed=host.lab.setup.seed * 1_000_003 + number,
-                name=f"{host.name}.{disk.device}",
-            )
-            for number, (session, disk) in enumerate(disks, 1)
-        }  # fmt: skip
+    def __init__(self, writers: Mapping[str, Writer], record: Callable[[str], object]) -> None:
+        self._writers, self._record = dict(writers), record
 
     @property
     def names(self) -> list[str]:
@@ -36,7 +25,7 @@ class Loads:
 
     def start(self) -> None:
         """Record the sessions as "before" and start writing to all of them."""
-        self._host.session("before")
+        self._record("before")
         for writer in self._writers.values():
             writer.start()
 
@@ -49,6 +38,6 @@ class Loads:
         """End the writing, record the sessions as "after", and read everything back."""
         for writer in self._writers.values():
             writer.stop()
-        self._host.session("after")
+        self._record("after")
         for writer in self._writers.values():
             writer.verify()

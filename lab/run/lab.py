@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -25,6 +24,7 @@ from lab.array.head import NICE, HeadSite
 from lab.array.site import GuestSite, Site
 from lab.commands import LocalRunner, Runner
 from lab.errors import LabError
+from lab.folder import Folder
 from lab.guest.image import Image
 from lab.guest.kernel_host import GuestSpace, KernelHost, mac_of
 from lab.guest.seed import guest_program
@@ -42,33 +42,6 @@ from targets import engines
 ARRAY_MEMORY_MIB = 160
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Folder:
-    """A run folder: `path` and what is in it."""
-
-    path: Path
-
-    @property
-    def logs(self) -> Path:
-        """Logs of every process and console."""
-        return self.path / "logs"
-
-    @property
-    def captures(self) -> Path:
-        """What passed the hosts' switch ports."""
-        return self.path / "pcap"
-
-    @property
-    def disks(self) -> Path:
-        """The files behind the LUNs."""
-        return self.path / "luns"
-
-    @property
-    def work(self) -> Path:
-        """In memory while the lab runs, empty afterwards."""
-        return self.path / ".work"
 
 
 @dataclass
@@ -273,6 +246,16 @@ class Lab(AbstractContextManager["Lab"]):
     def _scsi_on_wire(self) -> bool:
         """Whether the captures tell who was served: where somebody must not be."""
         return self.setup.full_capture and self.setup.policy.access != Access()
+
+    @property
+    def seed(self) -> int:
+        """What the content and order of all loads is made from."""
+        return self.setup.seed
+
+    @property
+    def access(self) -> Access:
+        """Who may log in, and with what secrets."""
+        return self.setup.policy.access
 
     def host(self, name: str) -> LabHost:
         """The host `name`; LabError if the topology has none."""

@@ -19,12 +19,13 @@ from lab import checks, sandbox
 from lab.array.access import seek_secrets
 from lab.checks.address import owners_at
 from lab.errors import BadInput, LabError, Missing, WaitTimeout
+from lab.folder import Folder
 from lab.guest import image as release
 from lab.host import initiator as initiators
 from lab.host.libiscsi import require_libiscsi
 from lab.portal import ip_of
 from lab.report import write_report
-from lab.run.lab import Folder, Lab, Setup
+from lab.run.lab import Lab, Setup
 from lab.run.progress import Progress
 from lab.run.scenario import Scenario, check_fits
 from lab.timeline import Timeline

@@ -21,7 +21,6 @@ from lab.checks import (
 from lab.checks.address import owners_at
 from lab.faults import network as faults
 from lab.host.host import LabHost
-from lab.load.heavy import write_heavily
 from lab.run.lab import Lab
 from lab.run.scenario import scenario
 from lab.scenarios.promises import RELOGIN_BUDGET_MS, TAKEOVER_BUDGET_MS, undisturbed
@@ -201,7 +200,7 @@ def _impatient(lab: Lab) -> LabHost:
 def busy_nop(lab: Lab) -> Iterable[Check]:
     """A heavy load does not make the host's NOP-Out time out: its session is not cut."""
     h1 = _impatient(lab)
-    write_heavily(h1, HEAVY_S)
+    h1.write_heavily(HEAVY_S)
     h1.keeps_writing()
     h1.stop_and_verify()
     return [

@@ -160,7 +160,7 @@ def _every_disk(lab: Lab) -> Loads:
     h1 = lab.host("h1")
     h1.login()
     sessions = h1.initiator.sessions()
-    loads = Loads(h1, [(one, disk) for one in sessions for disk in (one.disks[0], one.disks[-1])])
+    loads = h1.loads_on([(one, disk) for one in sessions for disk in (one.disks[0], one.disks[-1])])
     record_identity(h1, "before")
     loads.start()
     loads.keep_writing()
