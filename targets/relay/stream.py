@@ -5,13 +5,11 @@ from __future__ import annotations
 import struct
 from collections import deque
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
-from targets.pdu import BHS, DIGEST, Op, PduError, crc_change, decode, padded
+from targets.pdu import BHS, DIGEST, Op, Pdu, PduError, crc_change, decode, padded
+from targets.relay.numbers import Numbering
 from targets.relay.rules import AsyncOrder, Direction, Rule
-
-if TYPE_CHECKING:
-    from targets.relay.session import Session
 
 _HEAD = struct.Struct(">BBxxI")
 _PLAIN_FROM_INITIATOR = frozenset({Op.DATA_OUT, Op.SCSI_COMMAND})
@@ -27,6 +25,33 @@ class Then(Enum):
     RESET = 4
 
 
+class Shared(Protocol):
+    """What one direction needs of what both share, see targets/relay/session.py."""
+
+    login_limit: int
+    numbering: Numbering
+    routed: bool
+    answer: bytes
+
+    def login_pdu(self, way: Direction, pdu: Pdu) -> None:
+        """Follow the negotiation in one login PDU; PduError if it has no place here."""
+
+    def route(self, request: Pdu) -> bytes | None:
+        """What to answer the first login PDU with; None: the target shall answer."""
+
+    def from_target(self, view: memoryview, at: int, op: int, flags: int) -> None:
+        """Take in, and renumber, the header at `at` that comes from the target."""
+
+    def from_initiator(self, view: memoryview, at: int, op: int) -> None:
+        """Take in, and renumber, the header at `at` that comes from the initiator."""
+
+    def put_in(self, order: AsyncOrder) -> bytes:
+        """The PDU that `order` puts in."""
+
+    def act(self, rule: Rule, op: int, **details: Any) -> None:
+        """Tell that `rule` was applied to a PDU with opcode `op`."""
+
+
 class Stream:
     """Walks over what one side sends, in place in the pump's buffer, and says what goes on.
 
@@ -36,7 +61,7 @@ class Stream:
     seconds to wait before the next one, `then` what else is to be done.
     """
 
-    def __init__(self, session: Session, direction: Direction) -> None:
+    def __init__(self, session: Shared, direction: Direction) -> None:
         self.session, self.direction = session, direction
         self.header_digest = self.data_digest = False
         self.whole = True
