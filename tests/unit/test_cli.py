@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
@@ -13,13 +12,13 @@ from lab.cli import app
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
-def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+def commands(command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     yield path
     for name, one in getattr(command, "commands", {}).items():
         yield from commands(one, (*path, name))
 
 
-@pytest.mark.parametrize("path", commands(get_command(app)), ids=" ".join)
+@pytest.mark.parametrize("path", [*commands(get_command(app))], ids=" ".join)
 def test_help(path):
     found = CliRunner().invoke(app, [*path, "--help"])
     assert found.exit_code == 0
