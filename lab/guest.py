@@ -11,13 +11,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from mininet.node import Host
-
 from lab import guest_seed, sandbox
 from lab.commands import LocalProcess, LocalRunner
 from lab.errors import LabError, WaitTimeout
 from lab.guest_seed import HOST_START, INSIDE, PREFIX
 from lab.mconsole import mconsole
+from lab.mininet_classes import Host
 from lab.release import Image
 from lab.remote import Keys, SshRunner
 from lab.timeline import Timeline

@@ -8,13 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from mininet.node import Host
-
 from lab.array import Array, Policy
 from lab.commands import LocalRunner, Runner
 from lab.errors import BadInput, LabError
 from lab.head import HEARTBEAT, READY_SECONDS, UDP_PORT, Head, HeadSite
 from lab.head_topology import HeadSpec, HeadsTopo
+from lab.mininet_classes import Host
 from lab.site import Site
 from lab.supervisor import Supervisor
 from lab.timeline import Event, Timeline

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from mininet.node import Host
-
 from lab.access import Secrets
 from lab.commands import LocalRunner, Runner
 from lab.errors import BadInput, LabError
@@ -14,6 +12,7 @@ from lab.guest import KernelHost
 from lab.initiator import Initiator, OpenIscsi, Session
 from lab.libiscsi import Libiscsi
 from lab.load import Writer
+from lab.mininet_classes import Host
 from lab.topology import HostSpec
 
 if TYPE_CHECKING:

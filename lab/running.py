@@ -12,11 +12,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from mininet.log import setLogLevel
-from mininet.net import Mininet
-from mininet.node import Host
-from mininet.nodelib import LinuxBridge
-
 from lab import heads, initiator, sandbox
 from lab.access import Access
 from lab.array import Array, Policy
@@ -28,6 +23,7 @@ from lab.head import NICE, HeadSite
 from lab.head_topology import HeadsTopo
 from lab.host import LabHost
 from lab.libiscsi import Libiscsi
+from lab.mininet_classes import Host, LinuxBridge, Mininet, setLogLevel
 from lab.observe import Capture, decode
 from lab.release import Image
 from lab.remote import Keys
