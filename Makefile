@@ -17,7 +17,7 @@ DEV_STAMP := .venv/.dev-$(CONTENT)
 PIP := .venv/bin/pip install -qq --disable-pip-version-check --no-warn-script-location
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: setup packages image demo test lint lock doctor clean
+.PHONY: setup packages image demo test test-pythons lint lock doctor clean
 
 setup: packages $(STAMP) image
 
@@ -84,6 +84,24 @@ demo: setup
 
 test: setup $(DEV_STAMP)
 	.venv/bin/pytest
+
+# The unit tests with other Pythons, where they are: each in a venv that sees Debian's mininet, which
+# is for any of them, and nothing else of Debian's.
+PYTHONS ?= python3.12 python3.13 python3.14
+test-pythons: setup
+	work=$$(mktemp -d)
+	trap 'rm -rf "$$work"' EXIT
+	mkdir "$$work/debian"
+	ln -s /usr/lib/python3/dist-packages/mininet "$$work/debian"
+	for python in $(PYTHONS); do
+	  command -v "$$python" >/dev/null || { echo "not here: $$python"; continue; }
+	  "$$python" -m venv "$$work/venv"
+	  "$$work/venv/bin/pip" install -qq --require-hashes -r requirements-dev.lock
+	  "$$work/venv/bin/pip" install -qq --no-deps --no-build-isolation -e .
+	  echo "$$work/debian" >"$$(echo "$$work"/venv/lib/python3*/site-packages)/debian.pth"
+	  "$$work/venv/bin/pytest" tests/unit
+	  rm -r "$$work/venv"
+	done
 
 lint: $(DEV_STAMP)
 	.venv/bin/ruff check .
