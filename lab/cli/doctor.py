@@ -6,13 +6,13 @@ import shutil
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, replace
-from importlib.util import find_spec
 
-from lab import sandbox
+from lab import mininet_classes, sandbox
 from lab.bench.methods import METHODS
 from lab.errors import Missing
 from lab.guest import image as release
 from lab.host.libiscsi import require_libiscsi
+from lab.mininet_classes import REMEDY
 
 PROGRAMS = {
     "mnexec": "mininet", "brctl": "bridge-utils", "ifconfig": "net-tools", "sysctl": "procps",
@@ -78,8 +78,7 @@ def require_for_runs() -> None:
 
 def _programs() -> list[Finding]:
     found = [_program(name, package) for name, package in PROGRAMS.items()]
-    has = find_spec("mininet") is not None
-    return [*found, Finding("mininet for Python", has, "sudo apt-get install mininet; make setup")]
+    return [*found, Finding("mininet for Python", not mininet_classes.MISSING, REMEDY)]
 
 
 def examine() -> list[Finding]:
