@@ -112,4 +112,4 @@ doctor: $(STAMP)
 	.venv/bin/lab doctor
 
 clean:
-	rm -rf .venv *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
