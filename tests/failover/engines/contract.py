@@ -7,7 +7,7 @@ from pathlib import Path
 
 from net import Net
 
-from targets.base import Lun, TargetEngine, TargetSpec
+from targets.base import LogicalUnit, TargetEngine, TargetSpec
 from targets.lio.engine import Lio
 from targets.tgt.engine import Tgt
 
@@ -23,8 +23,10 @@ DISK, IDENTITY, SERIAL = 1, 0x83, 0x80
 AUTHENTICATION_FAILURE, FORBIDDEN, NOT_FOUND = 0x0201, 0x0202, 0x0203
 
 
-def lun(number: int, folder: Path) -> Lun:
-    return Lun(number, folder / f"disk{number}", 16 * MIB, f"a100000{number}", f"SN000{number}")
+def lun(number: int, folder: Path) -> LogicalUnit:
+    return LogicalUnit(
+        number, folder / f"disk{number}", 16 * MIB, f"a100000{number}", f"SN000{number}"
+    )
 
 
 def listening(net: Net) -> set[str]:
