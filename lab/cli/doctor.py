@@ -48,12 +48,12 @@ def _program(name: str, package: str) -> Finding:
 def _extras() -> list[Finding]:
     """What `make test` installs beside: the second initiator, and other ways to fail over."""
     found = [
-        _kind(f"{name}, for --initiator {name}", lambda one=name: INITIATORS.find(one).require())
+        _kind(f"{name}, for --initiator {name}", _require_initiator, name)
         for name in INITIATORS
         if name != INITIATORS.default
     ]
     found += [
-        _kind(f"{name}, for --target {name}", lambda one=name: ENGINES.find(one))
+        _kind(f"{name}, for --target {name}", ENGINES.find, name)
         for name in ENGINES
         if name != ENGINES.default
     ]
@@ -64,10 +64,14 @@ def _extras() -> list[Finding]:
     return found
 
 
-def _kind(what: str, try_it: Callable[[], object]) -> Finding:
+def _require_initiator(name: str) -> None:
+    INITIATORS.find(name).require()
+
+
+def _kind(what: str, find: Callable[[str], object], name: str) -> Finding:
     """A target or initiator that only an option asks for, whose package may be broken."""
     try:
-        try_it()
+        find(name)
     except (Missing, BadInput) as reason:
         return Finding(what, False, str(reason), needed=False)
     return Finding(what, True, needed=False)

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from net import HOSTS, PORTS, VIRTUAL, Net, initiator_name, network
-from wire import Initiator
 
 from lab.array.site import Site
 from lab.scenarios import access
+from lab.suite.net import HOSTS, PORTS, VIRTUAL, Net, initiator_name, network
+from lab.suite.wire import Initiator
 from lab.timeline import Timeline
 from lab.waiting import wait_for
 from targets.base import ChapAccount, LogicalUnit, TargetSpec

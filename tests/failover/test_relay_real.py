@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from net import PORTS, Net, network
 
 from lab.array.site import Site
 from lab.commands import CommandFailed, require
 from lab.errors import BadInput, LabError, Missing
+from lab.suite.net import PORTS, Net, network
 from targets.base import LogicalUnit, TargetSpec
 from targets.relay.process import RelayProcess
 from targets.tgt.engine import Tgt

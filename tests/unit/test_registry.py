@@ -27,7 +27,7 @@ def outside(tmp_path, monkeypatch):
 
 
 def test_ours_are_there_the_usual_one_first():
-    assert [*ENGINES][0] == "tgt"
+    assert next(iter(ENGINES)) == "tgt"
     assert {"tgt", "lio"} <= {*ENGINES}
     assert all(isinstance(ENGINES.find(name), Kind) for name in ("tgt", "lio"))
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from at_virtual import IQN, SECRET_IQN
-from net import HOSTS, PORT6, PORTS, VIRTUAL, VIRTUAL6, Net, initiator_name, network
-from wire import Initiator
 
 from lab.array.site import Site
+from lab.suite.net import HOSTS, PORT6, PORTS, VIRTUAL, VIRTUAL6, Net, initiator_name, network
+from lab.suite.wire import Initiator
 from targets.base import LogicalUnit, TargetSpec
 from targets.front.steered import SteeredFront
 from targets.tgt.engine import Tgt

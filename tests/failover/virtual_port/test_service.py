@@ -8,11 +8,11 @@ import time
 
 import pytest
 from at_virtual import IQN, MOVED, sent_to
-from net import HOSTS, PORTS, VIRTUAL
 
 from lab.array.site import Site
 from lab.controller.output import Steering
 from lab.errors import BadInput, LabError
+from lab.suite.net import HOSTS, PORTS, VIRTUAL
 from lab.waiting import wait_for
 from targets.base import TargetSpec
 from targets.front.steered import SteeredFront

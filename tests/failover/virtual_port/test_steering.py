@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from at_virtual import HOST, IQN, MOVED, MOVED_FOR_EVER, SECRET_IQN, sent_to
-from net import HOST6, HOSTS, PORT6, PORTS, VIRTUAL, VIRTUAL6
 
 from lab.controller.output import Steering
+from lab.suite.net import HOST6, HOSTS, PORT6, PORTS, VIRTUAL, VIRTUAL6
 from lab.waiting import wait_for
 
 
