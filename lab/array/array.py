@@ -21,9 +21,9 @@ from lab.observe import GuestAddressWatcher
 from lab.timeline import Event, Timeline
 from lab.topology.topology import ArraySpec, ArrayTopo, HostSpec, initiator_name
 from targets import engines
-from targets.base import Lun, OwnKernel, TargetSpec
-from targets.front.native import UniformPort
-from targets.front.steered import VirtualPort
+from targets.base import LogicalUnit, OwnKernel, TargetSpec
+from targets.front.base import Front
+from targets.front.steered import SteeredFront
 
 
 class Array:
@@ -50,7 +50,7 @@ class Array:
         self._logs, self._disks = logs, disks
         kind = engines.find(target)
         self.engine = kind.make(site, logs, policy.store)
-        self.front: VirtualPort | UniformPort
+        self.front: Front
         # A host that is asked to move needs an answer of its own at its next login.
         uniform = policy.front == "tgtd" and not policy.serve and not policy.relay
         # So does each family: a host of the other one cannot go where the answer says.
@@ -58,7 +58,7 @@ class Array:
         if kind.front and uniform:
             self.front = kind.front(site, logs, policy.parameters)
         else:
-            self.front = VirtualPort(site, logs, on_event=self._front_said)
+            self.front = SteeredFront(site, logs, on_event=self._front_said)
         access = policy.access
         self._discovery = access.array.discovery
         if self._discovery:
@@ -78,12 +78,12 @@ class Array:
         self._watcher: object = None
         self._undo = ExitStack()
 
-    def _luns(self, at: int) -> tuple[Lun, ...]:
+    def _luns(self, at: int) -> tuple[LogicalUnit, ...]:
         """The disks of target number `at`."""
         # The identity belongs to the disk: same target and number, same identity, wherever served.
         target = self.spec.targets[at]
         return tuple(
-            Lun(
+            LogicalUnit(
                 lun.number,
                 self._disks / f"{target.name}-lun{lun.number}.img",
                 lun.size_mib << 20,
@@ -262,7 +262,7 @@ class Array:
     def send_to(self, host: str, portal: str, *, permanent: bool = False) -> None:
         """Send the host at address `host` to `portal` at its next login, whatever the controller
         thinks of it; LabError if the virtual port has one answer for all hosts."""
-        if not isinstance(self.front, VirtualPort):
+        if self.front.steering is None:
             raise LabError(f"{self.spec.name}: the virtual port has one answer for all hosts")
         self.front.steer(host, portal, permanent=permanent)
 
@@ -322,8 +322,7 @@ class Array:
         if self._keeper:
             self._keeper.let_go()
         engine.power_cut()
-        if isinstance(self.front, VirtualPort):
-            self.front.kill()
+        self.front.kill()
         self._undo.pop_all()  # all that was to be ended has ended with its kernel
 
     def versions(self) -> dict[str, str]:

@@ -4,27 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Protocol
 
 from lab.errors import LabError
+from targets.front.base import Front
 
 LOOK_S = 0.02
 STOP_S = 15.0
 _TRIES = 200
-
-
-class Front(Protocol):
-    """What answers at the virtual port, once it has been started."""
-
-    @property
-    def running(self) -> bool:
-        """Whether its process is there."""
-
-    def kill(self) -> None:
-        """SIGKILL it, and clear away what is left of it."""
-
-    def restart(self) -> None:
-        """Start it again with all that it was told; LabError if that cannot be done now."""
 
 
 class Keeper:

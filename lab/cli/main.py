@@ -19,7 +19,7 @@ from lab.cli.options import Initiator, Json, Out, Release
 from lab.cli.show import print_results, scenarios_table
 from lab.errors import BadInput, LabError
 from lab.guest import image as images
-from lab.host.initiator import NAMES
+from lab.host.initiator import DEFAULT as DEFAULT_INITIATOR
 from lab.run import run as runs
 from lab.run import scenario as scenarios
 from lab.run.progress import Progress
@@ -74,7 +74,7 @@ def run(
     target: Target = None,
     out: Out = None,
     seed: Seed = 1,
-    initiator: Initiator = NAMES[0],
+    initiator: Initiator = DEFAULT_INITIATOR,
     as_json: Json = False,
 ) -> None:
     """Run scenarios; exit 0 pass, 1 fail, 2 bad input, 3 something missing, 4 unknown."""
@@ -91,7 +91,7 @@ def up(
 ) -> None:
     """Keep a lab up, to be acted on from another terminal until `lab down`."""
     names = ["by-hand"]
-    raise typer.Exit(_run(names, release, topology, target, out, 1, NAMES[0], as_json))
+    raise typer.Exit(_run(names, release, topology, target, out, 1, DEFAULT_INITIATOR, as_json))
 
 
 live.add_to(app)
@@ -102,7 +102,7 @@ def demo(
     release: Release = images.DEFAULT_RELEASE,
     target: Target = None,
     out: Out = None,
-    initiator: Initiator = NAMES[0],
+    initiator: Initiator = DEFAULT_INITIATOR,
     as_json: Json = False,
 ) -> None:
     """Show redirection, takeover of a dead port, and reassignment of the virtual port."""

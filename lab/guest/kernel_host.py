@@ -288,9 +288,3 @@ class KernelHost(Host):
     def _tell_kernel(self, command: str) -> None:
         console = self._space.root / "root/.uml" / f"{self.name}-{self._boots}"
         mconsole(self.pid, console, command)
-
-    def reboot(self) -> None:
-        """Cut its power, start it again, and wait until it is ready."""
-        self.power_cut()
-        self.power_on()
-        self.wait_ready()

@@ -16,11 +16,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from lab.array.access import Secrets
 from lab.commands import LocalProcess, LocalRunner, require
 from lab.errors import BadInput, CommandFailed, LabError, Missing, WaitTimeout
-from lab.host.initiator import Disk, Session
+from lab.host.initiator import Disk, Kind, Seat, Session
 from lab.host.nbd import NbdDisk
 from lab.observe.conversation import ASIDE
 from lab.timeline import Timeline
@@ -239,16 +240,24 @@ class Libiscsi:
             self._disks.remove(disk)
 
     def kill(self) -> None:
-        """SIGKILL to every qemu-nbd: the disks they had open are gone."""
+        """See Initiator; SIGKILL to every qemu-nbd: the disks they had open are gone."""
         for disk in self._disks:
             disk.process.kill()
 
-    @staticmethod
-    def versions() -> dict[str, str]:
-        """The versions of libiscsi and QEMU on this machine."""
-        here = LocalRunner("this machine")
-        found = {"libiscsi": "unknown"}
-        with contextlib.suppress(LabError):  # where packages are not Debian's
-            shown = here.run(["dpkg-query", "-W", "-f", "${Version}\n", "libiscsi[0-9]*"]).output
-            found["libiscsi"] = shown.split()[0]
-        return {**found, "qemu": here.run(["qemu-nbd", "-V"]).output.split()[1]}
+
+def _make(seat: Seat) -> Libiscsi:
+    runner = cast(LocalRunner, seat.runner)  # as `own_kernel` promises
+    return Libiscsi(runner, seat.timeline, seat.folder.logs, seat.folder.work, seat.luns)
+
+
+def _versions(_image: Mapping[str, str]) -> dict[str, str]:
+    """The versions of libiscsi and QEMU on this machine."""
+    here = LocalRunner("this machine")
+    found = {"libiscsi": "unknown"}
+    with contextlib.suppress(LabError):  # where packages are not Debian's
+        shown = here.run(["dpkg-query", "-W", "-f", "${Version}\n", "libiscsi[0-9]*"]).output
+        found["libiscsi"] = shown.split()[0]
+    return {**found, "qemu": here.run(["qemu-nbd", "-V"]).output.split()[1]}
+
+
+KIND = Kind(_make, own_kernel=False, versions=_versions, require=require_libiscsi)

@@ -26,7 +26,6 @@ from lab.guest.seed import guest_program
 from lab.guest.ssh import Keys
 from lab.host import initiator
 from lab.host.host import LabHost
-from lab.host.libiscsi import Libiscsi
 from lab.mininet_classes import Host, LinuxBridge, Mininet, setLogLevel
 from lab.observe import Capture, decode
 from lab.timeline import Timeline
@@ -51,7 +50,7 @@ class Setup:
     target: str = engines.DEFAULT
     seed: int = 1
     full_capture: bool = False
-    initiator: str = initiator.NAMES[0]
+    initiator: str = initiator.DEFAULT
 
 
 def give_queues(runner: Runner, interfaces: Sequence[str]) -> None:
@@ -75,6 +74,7 @@ class Lab(AbstractContextManager["Lab"]):
     def __init__(self, setup: Setup, folder: Folder, timeline: Timeline, say: Say) -> None:
         self.setup, self.folder, self.timeline, self.say = setup, folder, timeline, say
         self.hosts: dict[str, LabHost] = {}
+        self._initiators = initiator.find(setup.initiator)
         self.switch = LocalRunner("switch")
         self._undo = ExitStack()
         self._faults: dict[int, AbstractContextManager[Any]] = {}
@@ -114,7 +114,7 @@ class Lab(AbstractContextManager["Lab"]):
                 self._boot(spec, node, space, keys)
             else:
                 self._address(spec, node)
-            self.hosts[spec.name] = LabHost(self, spec, node)
+            self.hosts[spec.name] = LabHost(self, spec, node, self._initiators)
             self._undo.callback(self.hosts[spec.name].close)
         self._observe(nodes)
         self.array = self._make_array(nodes, space, keys)
@@ -130,7 +130,7 @@ class Lab(AbstractContextManager["Lab"]):
         # Its first use would raise limits of the whole machine (mininet.util.fixLimits).
         Mininet.inited = True
         topo = self.setup.topo
-        kernels = [*topo.initiators] if self.setup.initiator == initiator.NAMES[0] else []
+        kernels = [*topo.initiators] if self._initiators.own_kernel else []
         if isinstance(topo, HeadsTopo):
             kernels += topo.heads
             name = topo.storage.name
@@ -300,10 +300,7 @@ class Lab(AbstractContextManager["Lab"]):
     def versions(self) -> dict[str, str]:
         """Versions of everything under test."""
         first = next(iter(self.hosts.values()))
-        if isinstance(first.initiator, Libiscsi):
-            software = first.initiator.versions()
-        else:
-            software = {"open-iscsi": self.setup.image.versions.get("open-iscsi", "unknown")}
+        software = self._initiators.versions(self.setup.image.versions)
         kernel = first.runner.run(["uname", "-r"]).output.strip()
         return {"kernel": kernel, **software, **self.array.versions()}
 

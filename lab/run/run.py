@@ -22,7 +22,6 @@ from lab.errors import BadInput, LabError, Missing, WaitTimeout
 from lab.folder import Folder
 from lab.guest import image as release
 from lab.host import initiator as initiators
-from lab.host.libiscsi import require_libiscsi
 from lab.portal import ip_of
 from lab.report import write_report
 from lab.run.lab import Lab, Setup
@@ -48,7 +47,7 @@ class Plan:
     seed: int
     command: str
     target: str = engines.DEFAULT
-    initiator: str = initiators.NAMES[0]
+    initiator: str = initiators.DEFAULT
 
     @property
     def shown(self) -> Path:
@@ -110,15 +109,14 @@ def plan(
     release_name: str,
     seed: int,
     say: Callable[[str], None],
-    initiator: str = initiators.NAMES[0],
+    initiator: str = initiators.DEFAULT,
 ) -> Plan:
     """Check everything that can be checked before a lab is built, and get the release image."""
     name = topology_name or scenario.topology
     topo = loading.topology(name)
     engine = target or scenario.targets[0]
     check_fits(scenario, topo, name, engine, initiator)
-    if initiator == "libiscsi":
-        require_libiscsi()
+    initiators.find(initiator).require()
     disks = sum(lun.size_mib for one in topo.storage.targets for lun in one.luns) << 20
     new = not out.exists()
     folder = make_folder(out, disks + _SPARE_BYTES)

@@ -47,7 +47,7 @@ class Scenario:
     @property
     def initiators(self) -> tuple[str, ...]:
         """Those that it can be run with."""
-        return tuple(name for name in initiators.NAMES if name not in self.not_for)
+        return tuple(name for name in initiators.INITIATORS if name not in self.not_for)
 
     @property
     def title(self) -> str:
@@ -104,11 +104,11 @@ def check_fits(
     topo: ArrayTopo,
     place: str,
     target: str | None = None,
-    initiator: str = initiators.NAMES[0],
+    initiator: str = initiators.DEFAULT,
 ) -> None:
     """Raise BadInput if the topology at `place` lacks a host or port that the scenario needs, or
     the engine `target` or the `initiator` is unknown, or cannot do what it needs."""
-    initiators.check_name(initiator)
+    initiators.find(initiator)
     if initiator in one.not_for:
         why = one.not_for[initiator]
         raise BadInput(f"scenario {one.name} cannot be run with --initiator {initiator}: {why}")

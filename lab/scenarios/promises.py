@@ -25,7 +25,7 @@ from lab.checks import (
     stall_below,
 )
 from lab.faults.network import cable_pulled
-from lab.host.initiator import OpenIscsi
+from lab.host.open_iscsi import OpenIscsi
 from lab.run.lab import Lab
 from lab.run.scenario import scenario
 

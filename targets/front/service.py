@@ -1,4 +1,4 @@
-"""The process behind the virtual port: `python3 -m targets.front CONFIG.json`.
+"""The process of the steered front: `python3 -m targets.front CONFIG.json`.
 
 It takes the connections at the virtual addresses, answers discovery with the address that was
 asked, redirects logins, and hands the connections of hosts that are to be served at the virtual
@@ -111,8 +111,8 @@ def portal_of(name: tuple[Any, ...]) -> str:
     return f"[{address}]:{name[1]}" if ":" in address else f"{address}:{name[1]}"
 
 
-class Front:
-    """The virtual port of one array, as its `config` says."""
+class Service:
+    """The steered front of one array, as its `config` says."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.steering = Path(config["steering"])
@@ -273,10 +273,10 @@ class Front:
 def main() -> None:
     """Serve until standard input ends, which it does when the lab is gone."""
     config = json.loads(Path(sys.argv[1]).read_text())
-    front = Front(config)
+    service = Service(config)
     for portal in config["listen"]:
-        front.listen(portal)
-    front.say("ready")
+        service.listen(portal)
+    service.say("ready")
     while os.read(0, 4096):
         pass
     os._exit(0)

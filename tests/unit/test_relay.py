@@ -11,6 +11,7 @@ import pytest
 from relay_peers import (
     BOTH,
     Peer,
+    extended_cdb,
     from_initiator,
     from_target,
     in_a_loop,
@@ -18,7 +19,7 @@ from relay_peers import (
     rig,
 )
 
-from targets.pdu import Op, Pdu, encode_ahs
+from targets.pdu import Op, Pdu
 from targets.relay.service import Config
 
 
@@ -34,7 +35,7 @@ async def test_every_byte_goes_through(digests):
             raw = b""
             for _ in range(60):
                 bhs = bytes([first + chance.randrange(0x20)]) + chance.randbytes(47)
-                ahs = encode_ahs([(1, chance.randbytes(chance.choice([0, 0, 17, 200])))])
+                ahs = extended_cdb(chance.randbytes(chance.choice([0, 0, 16, 200])))
                 data = chance.randbytes(chance.choice([0, 1, 5, 511, 8192, 70000]))
                 raw += Pdu(bhs, data, ahs).encode(sender.header, sender.data)
 
