@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,8 +11,6 @@ from typing import Protocol, runtime_checkable
 from lab.commands import OnLine, Process, Runner
 from lab.errors import BadInput
 from lab.iscsi_names import check_iqn
-
-ISCSI_PORT = 3260
 
 _SCSI_ID = re.compile(r"[0-9a-fA-F]{1,31}")
 _SERIAL = re.compile(r"[A-Za-z0-9]{1,36}")
@@ -167,31 +164,6 @@ class RedirectsNatively(Protocol):
 
     def redirect(self, iqn: str, portal: str | None, *, permanent: bool = False) -> None:
         """Send every login at any portal of `iqn` to `portal`; None: serve it again."""
-
-
-def split_portal(portal: str) -> tuple[str, int]:
-    """The address, in its shortest spelling and without brackets, and the port of `portal`.
-
-    Takes "10.0.0.1", "10.0.0.1:3260", "fd00::1" and "[fd00::1]:3260"; raises BadInput for others.
-    """
-    address, port = portal, str(ISCSI_PORT)
-    bracketed = re.fullmatch(r"\[([^\]]*)\](?::(\d+))?", portal)
-    if bracketed:
-        address, port = bracketed[1], bracketed[2] or port
-    elif portal.count(":") == 1:
-        address, port = portal.split(":")
-    try:
-        shortest = str(ipaddress.ip_address(address))
-        if not (port.isdecimal() and 0 < int(port) < 65536):
-            raise ValueError
-    except ValueError:
-        raise BadInput(f"portal {portal!r}: not an IP address with an optional port") from None
-    return shortest, int(port)
-
-
-def join_portal(address: str, port: int = ISCSI_PORT) -> str:
-    """The one spelling of a portal: "10.0.0.1:3260", "[fd00::1]:3260"."""
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def check_target(target: TargetSpec) -> None:

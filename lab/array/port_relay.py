@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from lab.array.connections import portals_by_peer
 from lab.array.site import Site
+from lab.portal import Portal
 from lab.timeline import Event, Timeline
 from lab.topology.topology import ArraySpec
-from targets.base import join_portal
 from targets.relay.process import RelayProcess
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class PortRelay(RelayProcess):
         ports = [
             {
                 "name": port.name,
-                "listen": [join_portal(str(address.ip)) for address in port.addresses],
+                "listen": [str(Portal(str(address.ip))) for address in port.addresses],
                 "backend": backend,
             }
             for port in spec.ports
@@ -65,7 +65,7 @@ def count_connections(lab: Lab, moment: str) -> dict[str, int]:
     Also put on the timeline, with `moment`.
     """
     array = lab.array
-    portals = {join_portal(str(a.ip)): p.name for p in array.spec.ports for a in p.addresses}
+    portals = {str(Portal(str(a.ip))): p.name for p in array.spec.ports for a in p.addresses}
     counts = {port.name: 0 for port in array.spec.ports}
     for found in portals_by_peer(array.runner, portals).values():
         for portal in found:

@@ -24,10 +24,11 @@ from lab.errors import BadInput, CommandFailed, LabError, Missing, WaitTimeout
 from lab.host.initiator import Disk, Kind, Seat, Session
 from lab.host.nbd import NbdDisk
 from lab.observe.conversation import ASIDE
+from lab.portal import Portal
 from lab.timeline import Timeline
 from lab.topology.topology import initiator_name
 from lab.waiting import wait_for
-from targets.base import ChapAccount, join_portal, split_portal
+from targets.base import ChapAccount
 
 LOGIN_SECONDS = 60.0
 _SERIAL = re.compile(r"Unit Serial Number:\[(.*)\]")
@@ -119,7 +120,7 @@ class Libiscsi:
 
     def discover(self, portal: str) -> list[str]:
         """See Initiator; by iscsi-ls."""
-        url = f"iscsi://{join_portal(*split_portal(portal))}"
+        url = f"iscsi://{Portal.parse(portal)!s}"
         shown = self._reach(["iscsi-ls", "-i", self._iqn, url], self._known.discovery)
         portals = _PORTAL.findall(shown)
         self._timeline.add(self.name, "discovery", asked=portal, portals=portals)
@@ -140,7 +141,7 @@ class Libiscsi:
     def login(self, target: str, portal: str) -> Session:
         """See Initiator; starts a qemu-nbd that opens the disk, with its log in the run folder."""
         self._opened += 1
-        asked = join_portal(*split_portal(portal))
+        asked = str(Portal.parse(portal))
         device = f"nbd{self._opened}"
         options = {
             "driver": "iscsi", "transport": "tcp", "portal": asked, "target": target,
@@ -209,7 +210,7 @@ class Libiscsi:
     def _connection(self, disk: _Opened) -> str:
         shown = self._runner.run(["ss", "-tnpH", "state", "established"]).output
         ours = [line for line in shown.splitlines() if f"pid={disk.process.pid}," in line]
-        ends = [[join_portal(*split_portal(end)) for end in line.split()[2:4]] for line in ours]
+        ends = [[str(Portal.parse(end)) for end in line.split()[2:4]] for line in ours]
         return " ".join(ends[0]) if ends else ""
 
     def _identity(self, disk: _Opened, portal: str) -> tuple[str, int]:

@@ -13,10 +13,11 @@ from lab.array.access import Secrets
 from lab.commands import Process, Runner
 from lab.errors import CommandFailed, LabError, WaitTimeout
 from lab.host.initiator import Disk, Kind, Seat, Session
+from lab.portal import Portal
 from lab.timeline import Timeline
 from lab.topology.topology import initiator_name
 from lab.waiting import wait_for
-from targets.base import ChapAccount, join_portal, split_portal
+from targets.base import ChapAccount
 
 _NOT_REACHED = {4, 5, 8, 11, 19, 24}
 """What iscsiadm ends with when the array did not let the host in, rather than something here being
@@ -89,7 +90,7 @@ class OpenIscsi:
     def login(self, target: str, portal: str) -> Session:
         """See Initiator."""
         self._iscsiadm("-m", "node", "-T", target, "-p", portal, "--login", seconds=60.0)
-        wanted = join_portal(*split_portal(portal))
+        wanted = str(Portal.parse(portal))
         ours = wait_for(
             f"a session of {self.name} with its disk",
             lambda: [s for s in self.sessions() if s.target == target and s.persistent == wanted],
@@ -185,7 +186,7 @@ def _parse(text: str) -> list[Session]:
 def _known_portal(address: str, port: str) -> str:
     # While a session comes up the kernel has neither ("(null)"), while it recovers no current one.
     try:
-        return join_portal(str(ipaddress.ip_address(address.strip("[]"))), int(port))
+        return str(Portal(str(ipaddress.ip_address(address.strip("[]"))), int(port)))
     except ValueError:
         return ""
 
@@ -194,7 +195,7 @@ def _portal(address: str, port: str) -> str:
     # /proc/net/tcp prints each 32-bit word of an address in the byte order of the machine.
     words = [int(address[i : i + 8], 16) for i in range(0, len(address), 8)]
     packed = struct.pack(f"={len(words)}I", *words)
-    return join_portal(str(ipaddress.ip_address(packed)), int(port, 16))
+    return str(Portal(str(ipaddress.ip_address(packed)), int(port, 16)))
 
 
 def _make(seat: Seat) -> OpenIscsi:

@@ -18,11 +18,11 @@ from lab.checks import (
     served_at,
 )
 from lab.host.host import LabHost
+from lab.portal import Portal
 from lab.run.lab import Lab
 from lab.run.scenario import scenario
 from lab.scenarios.promises import undisturbed
 from lab.scenarios.requests import ASKING, CONNECT_MS, MOVED_BUDGET_MS, TIME2WAIT_S
-from targets.base import join_portal
 
 WRONG_TIMES = 20
 """How often the array answers wrongly."""
@@ -69,7 +69,7 @@ def redirect_to_dead_port(lab: Lab) -> Iterable[Check]:
 @scenario(policy=ASKING, full_capture=True)
 def redirect_loop(lab: Lab) -> Iterable[Check]:
     """The data ports redirect back to the virtual port, which redirects to them, and so on."""
-    return _loop(lab, join_portal(lab.array.virtual))
+    return _loop(lab, str(Portal(lab.array.virtual)))
 
 
 @scenario(policy=ASKING, full_capture=True)
@@ -87,7 +87,7 @@ def _loop(lab: Lab, to: str) -> list[Check]:
     lab.array.relay.command("clear")
     h1.keeps_writing()
     h1.stop_and_verify()
-    to = to.replace("{local}", join_portal(here))
+    to = to.replace("{local}", str(Portal(here)))
     return [
         logins_sent_to("h1", to, at=here, times=WRONG_TIMES),
         served_at("h1", lab.array.data_addresses(), "after"),

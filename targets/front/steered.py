@@ -10,14 +10,13 @@ from typing import Any
 
 from lab.commands import Process
 from lab.errors import BadInput, LabError
+from lab.portal import Portal
 from lab.waiting import wait_for
 from targets.base import (
     ChapAccount,
     Place,
     TargetSpec,
     check_accounts,
-    join_portal,
-    split_portal,
 )
 
 _FOLDER = "virtual-port"
@@ -59,7 +58,7 @@ class SteeredFront:
         """
         if not portals:
             raise BadInput("virtual port: has no address")
-        listen = [join_portal(*split_portal(portal)) for portal in portals]
+        listen = [str(Portal.parse(portal)) for portal in portals]
         if len(set(listen)) < len(listen):
             raise BadInput(f"virtual port: one portal twice: {listen}")
         answer = sum(len(t.iqn) + len(max(listen, key=len)) + 30 for t in targets)
@@ -69,7 +68,7 @@ class SteeredFront:
         config = {
             "listen": listen,
             "steering": str(self.steering),
-            "engine": join_portal(*split_portal(engine)),
+            "engine": str(Portal.parse(engine)),
             "targets": [{"iqn": t.iqn, "initiators": list(t.initiators)} for t in targets],
             "discovery": asks and {"user": asks.user, "secret": asks.secret},
         }
@@ -125,7 +124,7 @@ class SteeredFront:
         line = "here"
         if portal is not None:
             reason = "Permanent" if permanent else "Temporary"
-            line = f"{join_portal(*split_portal(portal))}:{reason}"
+            line = f"{Portal.parse(portal)!s}:{reason}"
         for name in _files(initiator):
             self._place.put(f"{_FOLDER}/steering/{name}", f"{line}\n")
 
@@ -143,4 +142,4 @@ class SteeredFront:
 
 def _files(initiator: str | None) -> tuple[str, ...]:
     """The files that decide for a host, or for all those (by IPv4, by IPv6) without one."""
-    return (split_portal(initiator)[0],) if initiator else ("default", "default6")
+    return (Portal.parse(initiator).address,) if initiator else ("default", "default6")

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from lab.commands import Process
 from lab.errors import BadInput, LabError
+from lab.portal import Portal
 from targets.base import (
     ChapAccount,
     KernelPlace,
@@ -20,9 +21,7 @@ from targets.base import (
     TargetSpec,
     check_accounts,
     check_target,
-    join_portal,
     make_sparse,
-    split_portal,
 )
 from targets.engines import Kind
 
@@ -149,7 +148,7 @@ class Lio:
 
     def expose(self, portal: str) -> None:
         """See TargetEngine; the array need not have the address yet."""
-        spelled = join_portal(*split_portal(portal))
+        spelled = str(Portal.parse(portal))
         if spelled in self._portals:
             raise BadInput(f"portal {spelled}: is exposed already")
         if not self._agent:
@@ -213,8 +212,8 @@ class Lio:
 
 
 def _portal(portal: str) -> dict[str, Any]:
-    address, port = split_portal(portal)
-    return {"address": f"[{address}]" if ":" in address else address, "port": port}
+    at = Portal.parse(portal)
+    return {"address": at.host, "port": at.port}
 
 
 def _credentials(place: str, accounts: tuple[ChapAccount, ...]) -> dict[str, str]:

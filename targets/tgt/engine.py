@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lab.commands import Process, Runner, require
 from lab.errors import BadInput, CommandFailed, LabError
+from lab.portal import Portal
 from lab.waiting import wait_for
 from targets.base import (
     ChapAccount,
@@ -17,9 +18,7 @@ from targets.base import (
     TargetSpec,
     check_accounts,
     check_target,
-    join_portal,
     make_sparse,
-    split_portal,
 )
 from targets.engines import Kind
 from targets.front.native import NativeFront
@@ -80,7 +79,7 @@ class Tgt:
             portals = wait_for(
                 f"tgtd {self._number} to answer", self._first_portals, seconds=10, every=0.003
             )
-            if len(portals) != 1 or split_portal(portals[0])[0] != "127.0.0.1":
+            if len(portals) != 1 or Portal.parse(portals[0]).address != "127.0.0.1":
                 raise LabError(self._story(f"it listens at {portals}, not on loopback"))
         except BaseException:
             self.kill()
@@ -157,7 +156,7 @@ class Tgt:
 
     def expose(self, portal: str) -> None:
         """See TargetEngine."""
-        spelled = join_portal(*split_portal(portal))
+        spelled = str(Portal.parse(portal))
         if spelled in self._portals:
             raise BadInput(f"portal {spelled}: is exposed already")
         try:
@@ -180,11 +179,11 @@ class Tgt:
 
     def redirect(self, iqn: str, portal: str | None, *, permanent: bool = False) -> None:
         """See RedirectsNatively; takes three calls, so a login meanwhile sees the old answer."""
-        address, port = split_portal(portal) if portal else ("", 0)
+        to = Portal.parse(portal) if portal else None
         values = {
             # The reason last: an address counts only with one.
-            "RedirectPort": str(port),
-            "RedirectAddress": f"[{address}]" if ":" in address else address,
+            "RedirectPort": str(to.port if to else 0),
+            "RedirectAddress": to.host if to else "",
             "RedirectReason": "Permanent" if permanent else "Temporary",
         }
         for name, value in values.items():

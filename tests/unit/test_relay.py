@@ -19,6 +19,7 @@ from relay_peers import (
     rig,
 )
 
+from lab.portal import Portal
 from targets.pdu import Op, Pdu
 from targets.relay.service import Config
 
@@ -149,7 +150,7 @@ async def test_silence_and_an_absent_backend_end_a_connection():
             await host.rest()
         assert it.found("closed")[0]["reason"] == "login-timeout"
     async with rig() as it:
-        it.relay._config.ports[0].__dict__["backend"] = ("127.0.0.1", 1)
+        it.relay._config.ports[0].__dict__["backend"] = Portal("127.0.0.1", 1)
         host = await it.connect()
         await host.send(login_request({"InitiatorName": "iqn.h"}))
         with pytest.raises(ConnectionResetError):
@@ -203,7 +204,7 @@ async def test_a_wrong_command_is_refused_with_the_reason(line):
     + [{"ports": [{"name": "p", "listen": [x], "backend": "h:1"}]} for x in ("fd00::1:1", "x", 5)],
 )
 def test_a_wrong_configuration_is_a_value_error(raw):
-    with pytest.raises(ValueError, match=r"configuration|address:port"):
+    with pytest.raises(ValueError, match=r"configuration|not an IP address"):
         Config.read(raw)
 
 

@@ -155,7 +155,7 @@ def test_a_killed_build_leaves_nothing_that_looks_complete(tmp_path, cache, fres
     """SIGKILL in the middle: no clean-up of its own runs."""
     old = build()[0] if fresh else None
     mmdebstrap(tmp_path, f"echo $$ > {tmp_path}/pid; echo begun >> {tmp_path}/begun; exec sleep 60")
-    program = f"from lab import release; release.build('trixie', print, fresh={fresh})"
+    program = f"from lab.guest import image; image.build('trixie', print, fresh={fresh})"
     building = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
     try:
         wait_for("it to begin", (tmp_path / "begun").exists, seconds=10)

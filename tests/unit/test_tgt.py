@@ -11,6 +11,7 @@ import pytest
 from lab.array.site import Site
 from lab.commands import LocalRunner
 from lab.errors import BadInput, CommandFailed, LabError, Missing
+from lab.portal import Portal
 from targets.base import (
     ChapAccount,
     KillableDaemon,
@@ -20,8 +21,6 @@ from targets.base import (
     TargetEngine,
     TargetSpec,
     check_target,
-    join_portal,
-    split_portal,
 )
 from targets.front.service import Service
 from targets.front.steered import SteeredFront
@@ -90,8 +89,8 @@ def test_what_is_wrong_with_a_target_is_named(change, message):
     ],
 )
 def test_portals(text, address, port, spelled):
-    assert split_portal(text) == (address, port)
-    assert join_portal(address, port) == spelled
+    assert Portal.parse(text) == Portal(address, port)
+    assert str(Portal(address, port)) == spelled
 
 
 @pytest.mark.parametrize(
@@ -109,7 +108,7 @@ def test_portals(text, address, port, spelled):
 )
 def test_what_is_no_portal(text):
     with pytest.raises(BadInput, match="not an IP address"):
-        split_portal(text)
+        Portal.parse(text)
 
 
 def test_answers_for_the_virtual_port(tmp_path):
