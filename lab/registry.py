@@ -25,7 +25,9 @@ class Registry(Collection[str], Generic[K]):
     def _points(self) -> dict[str, list[EntryPoint]]:
         found: dict[str, list[EntryPoint]] = {}
         # A package that is on the path twice is one package; its entry points are equal.
-        for point in sorted(set(entry_points(group=self.group)), key=lambda one: one.name):
+        for point in sorted(
+            set(entry_points(group=self.group)), key=lambda one: (one.name, one.value)
+        ):
             found.setdefault(point.name, []).append(point)
         return dict(sorted(found.items(), key=lambda one: one[0] != self.default))
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from lab.cli import doctor as machine
 from lab.cli import live
@@ -165,7 +166,8 @@ def doctor(as_json: Json = False) -> None:
             absent = "[red]missing[/]" if finding.needed else "[yellow]absent [/]"
             mark = "[green]ok     [/]" if finding.ok else absent
             _out.print(
-                f"{mark} {finding.what}" + (f"\n        {finding.remedy}" if not finding.ok else "")
+                f"{mark} {escape(finding.what)}"
+                + (f"\n        {escape(finding.remedy)}" if not finding.ok else "")
             )
     raise typer.Exit(0 if all(f.ok or not f.needed for f in findings) else 3)
 
