@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from lab.checks.moments import scenario_end
 from lab.checks.portals import ip_of, port_macs, virtual_addresses
 from lab.checks.verdict import Answer, check, failed, passed, unknown
 from lab.timeline import Event, Timeline
@@ -127,11 +128,15 @@ def _one_owner(timeline: Timeline, address: str) -> Answer:
 def moved_to(
     address: str, to: str | Collection[str] | None = None, *, away_from: str | None = None
 ) -> Look:
-    """At the end `address` is up on one port, which is in `to` (if given), not `away_from`."""
+    """When the scenario is over, `address` is up on one port: one of `to`, not `away_from`.
+
+    `to` None: any port.
+    """
     wanted = {to} if isinstance(to, str) else set(to) if to is not None else None
 
     def look(timeline: Timeline) -> Answer:
-        states = ownership(timeline, address)
+        end = scenario_end(timeline)
+        states = [state for state in ownership(timeline, address) if state.t <= end]
         if not states:
             return unknown(f"The kernel's watcher recorded nothing about {address}.")
         owners = states[-1].ports

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from itertools import pairwise
 
+from lab.checks.moments import scenario_end
 from lab.checks.portals import as_set, ip_of
 from lab.checks.session import REDIRECTED, logins
 from lab.checks.verdict import Answer, check, failed, passed, unknown
@@ -20,11 +21,15 @@ DROP_LATE_S = 1.0
 
 
 def messages(timeline: Timeline, host: str | None, event: int) -> list[Event]:
-    """The Async Messages with AsyncEvent `event` that reached `host` (None: any), on the wire."""
+    """The Async Messages with AsyncEvent `event` that reached `host` (None: any), on the wire.
+
+    Until the scenario was over: what was asked later nobody waited for.
+    """
+    end = scenario_end(timeline)
     return [
         e
         for e in timeline.events("async", host)
-        if e["event"] == event and e.get("source") == "wire"
+        if e["event"] == event and e.get("source") == "wire" and e["t"] <= end
     ]
 
 
