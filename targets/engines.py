@@ -14,6 +14,19 @@ from targets.lio.engine import Lio
 from targets.tgt.engine import Tgt
 
 DEFAULT = "tgt"
+ABILITIES = {
+    "heads": "disks that several kernels can serve at once",
+    "hides-targets": "the answer 0x0203, not found, to a host that its access list does not name",
+    "kill": "a process that can be killed and started again",
+    "power-cut": "a kernel of its own, whose power can be cut",
+    "redirects": "redirection at login of its own, so that one of it can be the virtual port",
+    "refuses-to-prove": "the answer 0x0201 to a host that wants a proof which it cannot give",
+    "reservations-end-with-session": "persistent reservations that are bound to a session",
+    "reservations-survive-power-cuts": "persistent reservations that outlast a power cut (APTPL)",
+    "reservations-survive-sessions": "persistent reservations that outlast their session",
+    "stores": "disks in files with and without a cache: file-write-back, file-write-through",
+}
+"""What engines may differ in, each with the words that say what an engine then has."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +38,8 @@ class Kind:
     engine: type
     make: Callable[[Site, Path, str], TargetEngine]
     front: Callable[[Site, Path, Mapping[str, str]], UniformPort] | None = None
+    abilities: frozenset[str] = frozenset()
+    """What scenarios may need of it, of ABILITIES."""
 
     @property
     def own_kernel(self) -> bool:
@@ -48,8 +63,33 @@ def _lio(site: Site, logs: Path, store: str) -> Lio:
 
 
 ENGINES = {
-    "tgt": Kind(Tgt, _tgt, _tgt_front),
-    "lio": Kind(Lio, _lio),
+    "tgt": Kind(
+        Tgt,
+        _tgt,
+        _tgt_front,
+        frozenset(
+            {
+                "hides-targets",
+                "kill",
+                "redirects",
+                "refuses-to-prove",
+                "reservations-end-with-session",
+            }
+        ),
+    ),
+    "lio": Kind(
+        Lio,
+        _lio,
+        abilities=frozenset(
+            {
+                "heads",
+                "power-cut",
+                "reservations-survive-power-cuts",
+                "reservations-survive-sessions",
+                "stores",
+            }
+        ),
+    ),
 }
 
 
