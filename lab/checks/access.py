@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 from lab.checks.portals import as_set, config, ip_of
-from lab.checks.verdict import Answer, check, failed, passed, unknown
+from lab.checks.verdict import Answer, Look, check, failed, passed, unknown
 from lab.timeline import Event, Timeline
-
-Look = Callable[[Timeline], Answer]
 
 
 def _attempts(timeline: Timeline, host: str, what: str) -> list[Event]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from lab.checks.moments import scenario_end
 from lab.checks.portals import ip_of, port_macs, virtual_addresses
-from lab.checks.verdict import Answer, check, failed, passed, unknown
+from lab.checks.verdict import Answer, Look, check, failed, passed, unknown
 from lab.timeline import Event, Timeline
-
-Look = Callable[[Timeline], Answer]
 
 _SHOWN = 4
 """Of many owners, how many are named at the beginning and at the end."""

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from lab.checks.address import Owned, claims, ownership
 from lab.checks.moments import scenario_end, time_of
-from lab.checks.verdict import Answer, check, failed, passed, unknown
+from lab.checks.verdict import Answer, Look, check, failed, passed, unknown
 from lab.timeline import Timeline
-
-Look = Callable[[Timeline], Answer]
 
 KILLED = "controller-killed"
 """The fault that is the controller's death."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from itertools import pairwise
 
 from lab.checks.moments import scenario_end
 from lab.checks.portals import as_set, ip_of
 from lab.checks.session import REDIRECTED, logins
-from lab.checks.verdict import Answer, check, failed, passed, unknown
+from lab.checks.verdict import Answer, Look, check, failed, passed, unknown
 from lab.timeline import Event, Timeline
-
-Look = Callable[[Timeline], Answer]
 
 LOGOUT, DROP, DROP_ALL = 1, 2, 3
 """AsyncEvent (RFC 7143 section 11.9.1): asks for a logout; drops this connection; drops all."""
