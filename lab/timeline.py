@@ -15,6 +15,9 @@ from lab.errors import BadInput
 Event = dict[str, Any]
 """`t` (Unix seconds, one clock for all hosts), `where`, `kind`, and what the kind adds."""
 
+TAKE_DOWN = "take-down"
+"""The name of the `moment` at which a scenario is over and its lab is being taken down."""
+
 
 class Timeline:
     """Events in the order they came in, also written to `path`, one JSON object a line.

@@ -24,6 +24,7 @@ from lab.host.initiator import DEFAULT as DEFAULT_INITIATOR
 from lab.run import run as runs
 from lab.run import scenario as scenarios
 from lab.run.progress import Progress
+from targets.engines import ABILITIES
 
 app = typer.Typer(
     help="A network lab and regression suite for array-based failover with iSCSI.",
@@ -58,7 +59,8 @@ def list_scenarios(as_json: Json = False) -> None:
         rows = [
             {
                 "name": s.name, "title": s.title, "topology": s.topology,
-                "targets": s.targets, "initiators": s.initiators, "not_for": s.not_for,
+                "targets": s.targets, "needs": {n: ABILITIES[n] for n in s.needs},
+                "initiators": s.initiators, "not_for": s.not_for,
             }
             for s in known
         ]  # fmt: skip

@@ -28,7 +28,7 @@ from lab.host import initiator
 from lab.host.host import LabHost
 from lab.mininet_classes import Host, LinuxBridge, Mininet, setLogLevel
 from lab.observe import Capture, decode
-from lab.timeline import Timeline
+from lab.timeline import TAKE_DOWN, Timeline
 from lab.topology.heads import HeadsTopo
 from lab.topology.topology import ArrayTopo, HostSpec
 from lab.waiting import wait_for
@@ -92,6 +92,7 @@ class Lab(AbstractContextManager["Lab"]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.mark(TAKE_DOWN)
         # With the first error as context, so that a clean-up that fails does not hide it.
         self._undo.__exit__(kind, error, trace)
 
@@ -253,11 +254,25 @@ class Lab(AbstractContextManager["Lab"]):
         """Who may log in, and with what secrets."""
         return self.setup.policy.access
 
-    def host(self, name: str) -> LabHost:
-        """The host `name`; LabError if the topology has none."""
-        if name not in self.hosts:
-            raise LabError(f"no host {name}; there is {', '.join(self.hosts)}")
-        return self.hosts[name]
+    def host(self, which: str | int = 0) -> LabHost:
+        """The host of that name, or that place in the topology: 0 is the first one added.
+
+        LabError if the topology has none.
+        """
+        names = [*self.hosts]
+        if isinstance(which, int) and 0 <= which < len(names):
+            which = names[which]
+        if not isinstance(which, str) or which not in self.hosts:
+            raise LabError(f"no host {which}; there is {', '.join(names)}")
+        return self.hosts[which]
+
+    def some_hosts(self, count: int) -> list[LabHost]:
+        """The first `count` hosts of the topology; LabError if it has not as many."""
+        return [self.host(place) for place in range(count)]
+
+    def mark(self, moment: str) -> None:
+        """Put `moment` on the timeline, for a check that judges what was before it."""
+        self.timeline.add("lab", "moment", name=moment)
 
     def switch_end(self, name: str) -> str:
         """The switch's interface where port or host `name` is plugged in; LabError if it is not."""

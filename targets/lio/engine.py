@@ -232,4 +232,16 @@ def _make(place: Place, logs: Path, store: str) -> Lio:
     return Lio(cast(KernelPlace, place), logs, store or "block")  # as `own_kernel` promises
 
 
-KIND = Kind(_make, own_kernel=True)
+KIND = Kind(
+    _make,
+    own_kernel=True,
+    abilities=frozenset(
+        {
+            "heads",
+            "power-cut",
+            "reservations-survive-power-cuts",
+            "reservations-survive-sessions",
+            "stores",
+        }
+    ),
+)

@@ -248,4 +248,10 @@ def _front(place: Place, logs: Path, parameters: Mapping[str, str]) -> NativeFro
     return NativeFront(Tgt(place.runner, place.folder, logs, control_number=0), parameters)
 
 
-KIND = Kind(_make, _front)
+KIND = Kind(
+    _make,
+    _front,
+    abilities=frozenset(
+        {"hides-targets", "kill", "redirects", "refuses-to-prove", "reservations-end-with-session"}
+    ),
+)

@@ -114,9 +114,9 @@ def test_titles_and_paths_are_shown_as_they_are():
     ("limits", "said"),
     [
         ({}, ""),
-        ({"targets": ("lio",)}, "lio"),
+        ({"needs": ("power-cut",)}, "lio"),
         ({"not_for": {"libiscsi": "a reason"}}, "open-iscsi"),
-        ({"targets": ("lio",), "not_for": {"libiscsi": "a reason"}}, "lio, open-iscsi"),
+        ({"needs": ("power-cut",), "not_for": {"libiscsi": "a reason"}}, "lio, open-iscsi"),
     ],
 )
 def test_what_a_scenario_is_limited_to(limits, said):

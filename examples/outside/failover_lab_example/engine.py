@@ -34,4 +34,4 @@ def _front(place: Place, logs: Path, parameters: Mapping[str, str]) -> NativeFro
     return NativeFront(engine, parameters)
 
 
-KIND = Kind(_make, _front)
+KIND = Kind(_make, _front, abilities=frozenset({"kill", "redirects"}))
