@@ -69,7 +69,7 @@ from lab.checks.moves import (
     moved_times,
     unannounced,
 )
-from lab.checks.portals import as_set, config, ip_of, port_addresses, virtual_addresses
+from lab.checks.portals import as_set, config, port_addresses, virtual_addresses
 from lab.checks.requests import (
     asked_then_moved,
     came_back_to,
@@ -107,6 +107,7 @@ from lab.checks.verdict import (
     passed,
     unknown,
 )
+from lab.portal import ip_of
 from lab.timeline import Event, Timeline
 
 __all__ = [
