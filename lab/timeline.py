@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,9 @@ class Timeline:
                     self._file.write("".join(json.dumps(e) + "\n" for e in batch))
                     self._file.flush()
                 except OSError as failed:
+                    # Left to the collector, what is unwritten fails again, and Python 3.13 says so.
+                    with suppress(OSError):
+                        self._file.close()
                     self.failure, self._file = failed, None
 
     def events(self, kind: str | None = None, where: str | None = None) -> list[Event]:

@@ -8,14 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from mininet.node import Host
-
 from lab.array.array import Array, Policy
 from lab.array.head import HEARTBEAT, READY_SECONDS, UDP_PORT, Head, HeadSite
 from lab.array.site import Site
 from lab.array.supervisor import Supervisor
 from lab.commands import LocalRunner, Runner
 from lab.errors import BadInput, LabError
+from lab.mininet_classes import Host
 from lab.timeline import Event, Timeline
 from lab.topology.heads import HeadSpec, HeadsTopo
 from lab.waiting import wait_for

@@ -24,7 +24,7 @@ def fenced_before_moved() -> Look:
         holder: dict[str, str] = {}
         moved: list[str] = []
         for event in timeline:
-            where = event["where"]
+            where: str = event["where"]
             if event["kind"] == "power":
                 cuts[where] = event["t"]
             elif event["kind"] == "address" and event["op"] == "add":

@@ -7,13 +7,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from importlib.util import find_spec
 
-from lab import sandbox
+from lab import mininet_classes, sandbox
 from lab.bench.methods import METHODS
 from lab.errors import BadInput, Missing
 from lab.guest import image as release
 from lab.host.initiator import INITIATORS
+from lab.mininet_classes import REMEDY
 from targets.engines import ENGINES
 
 PROGRAMS = {
@@ -97,8 +97,7 @@ def require_for_runs() -> None:
 
 def _programs() -> list[Finding]:
     found = [_program(name, package) for name, package in PROGRAMS.items()]
-    has = find_spec("mininet") is not None
-    return [*found, Finding("mininet for Python", has, "sudo apt-get install mininet; make setup")]
+    return [*found, Finding("mininet for Python", not mininet_classes.MISSING, REMEDY)]
 
 
 def examine() -> list[Finding]:

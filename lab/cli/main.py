@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -37,6 +36,8 @@ image_app = typer.Typer(help="Release images that hosts boot from.", no_args_is_
 app.add_typer(image_app, name="image")
 app.add_typer(bench_app, name="bench")
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as a shell has it: 128 and the signal's number."""
 _DEMO = ("port-redirection", "port-takeover", "virtual-port-reassignment")
 _out = Console(highlight=False)
 
@@ -211,12 +212,15 @@ def main() -> None:
         os.environ["PATH"] = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
     try:
         status = app(standalone_mode=False)
-    except click.UsageError as wrong:
-        print(f"lab: {wrong.format_message()}", file=sys.stderr)
+        if status == INTERRUPTED:  # what typer makes of Ctrl-C
+            raise KeyboardInterrupt
+    except typer.TyperException as wrong:
+        said = wrong.format_message()  # the help, for a group without a command
+        print(said if said.startswith("Usage:") else f"lab: {said}", file=sys.stderr)
         status = BadInput.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         print("lab: interrupted; everything it started is gone", file=sys.stderr)
-        status = 130
+        status = INTERRUPTED
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
         status = error.exit_code

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Protocol
 
-from mininet.node import Host
-
 from lab.array.access import Access, Secrets
 from lab.array.array import Array
 from lab.commands import LocalRunner, Runner
@@ -19,6 +17,7 @@ from lab.host.open_iscsi import OpenIscsi
 from lab.load.heavy import write_heavily
 from lab.load.several import Loads
 from lab.load.writer import Writer
+from lab.mininet_classes import Host
 from lab.timeline import Timeline
 from lab.topology.topology import HostSpec
 

@@ -11,11 +11,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from mininet.log import setLogLevel
-from mininet.net import Mininet
-from mininet.node import Host
-from mininet.nodelib import LinuxBridge
-
 from lab import sandbox
 from lab.array import heads
 from lab.array.access import Access
@@ -31,6 +26,7 @@ from lab.guest.seed import guest_program
 from lab.guest.ssh import Keys
 from lab.host import initiator
 from lab.host.host import LabHost
+from lab.mininet_classes import Host, LinuxBridge, Mininet, setLogLevel
 from lab.observe import Capture, decode
 from lab.timeline import Timeline
 from lab.topology.heads import HeadsTopo

@@ -325,7 +325,7 @@ class EngineContract(OnEngine):
         self, engine: TargetEngine, disk: TargetSpec
     ) -> None:
         disk.luns[0].path.write_bytes(b"someone's")
-        with pytest.raises(BadInput, match="LUN 1: .*disk1 has 9 bytes"):
+        with pytest.raises(BadInput, match=r"LUN 1: .*disk1 has 9 bytes"):
             engine.create(disk)
         assert disk.luns[0].path.read_bytes() == b"someone's"
 

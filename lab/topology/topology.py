@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mininet.topo import Topo
-
 from lab.errors import BadInput
 from lab.iscsi_names import check_iqn
+from lab.mininet_classes import Topo
 
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 _NAME = re.compile(r"[a-z][a-z0-9]*")

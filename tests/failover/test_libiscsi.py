@@ -94,10 +94,10 @@ def test_a_broken_array_fails(run_scenario):
 
 
 PROVES = '''
-from lab.access import Access, Secrets
-from lab.array import Policy
+from lab.array.access import Access, Secrets
+from lab.array.array import Policy
 from lab.checks import discovery_hides_ports, no_secret_leaked, proved, reached
-from lab.scenario import scenario
+from lab.run.scenario import scenario
 from lab.scenarios.access import ASKING, HOSTS, ONE_WAY, WRONG
 from lab.scenarios.promises import undisturbed
 
@@ -148,7 +148,7 @@ def test_it_cannot_prove_itself(run_scenario, tmp_path, name):
 
 DIES = '''
 from lab.checks import no_io_errors, no_lost_writes, session_survived
-from lab.scenario import scenario
+from lab.run.scenario import scenario
 
 @scenario()
 def its_program_dies(lab):

@@ -46,7 +46,7 @@ def test_what_builds_images_is_not_needed_to_run(programs):
 
 
 def test_mininet_of_another_python(programs, monkeypatch):
-    monkeypatch.setattr(doctor, "find_spec", lambda _name: None)
+    monkeypatch.setattr("lab.mininet_classes.MISSING", "No module named 'mininet'")
     with pytest.raises(Missing, match="apt-get install mininet"):
         doctor.require_for_runs()
 

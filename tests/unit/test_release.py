@@ -279,8 +279,7 @@ def test_a_link_does_not_lead_out_of_the_tree(tmp_path):
     outside.write_text("the machine's own")
     (tmp_path / "tree").mkdir()
     tree = tmp_path / "tree"
-    with tarfile.open(fileobj=io.BytesIO(bootstrap(FILES))) as archive:
-        archive.extractall(tree)
+    subprocess.run(["tar", "-x", "-C", str(tree)], input=bootstrap(FILES), check=True)
     (tree / "etc/resolv.conf").unlink()
     (tree / "etc/resolv.conf").symlink_to(outside)
     release._finish(tmp_path, "trixie", release.require("mke2fs", "e2fsprogs"))

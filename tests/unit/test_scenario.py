@@ -13,7 +13,7 @@ from lab.run import scenario as scenarios
 from lab.run.scenario import Scenario, catalogue, check_fits, find
 from lab.topology.loading import topology
 
-HEADER = "from lab.scenario import scenario\n"
+HEADER = "from lab.run.scenario import scenario\n"
 ONE = '@scenario(hosts="h2")\ndef first_of_mine(lab):\n    """What it does.\n\n    More."""\n'
 TWO = "@scenario()\ndef second_of_mine(lab):\n    return []\n"
 

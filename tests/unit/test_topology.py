@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from lab.errors import BadInput
+from lab.topology import ArrayTopo, Lun
 from lab.topology.loading import build, load_file, topology
-from lab.topology.topology import ArrayTopo, Lun
 
 HEADER = "from lab.topology import ArrayTopo, Lun\nclass Mine(ArrayTopo):\n    def build(self):\n"
 GOOD = """\
@@ -162,7 +162,7 @@ def test_no_such_topology(tmp_path):
 def test_a_file_holds_one_topology(tmp_path, number):
     path = tmp_path / "mine.py"
     classes = "".join((HEADER + GOOD).replace("Mine", f"Mine{i}") for i in range(number))
-    path.write_text("from lab.topology import ArrayTopo\n" + classes)
+    path.write_text("from lab.topology.topology import ArrayTopo\n" + classes)
     with pytest.raises(BadInput, match=f"one subclass of ArrayTopo, not {number}"):
         topology(str(path))
 
