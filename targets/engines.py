@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.array.site import GuestSite, Site
-from lab.errors import BadInput
+from lab.errors import BadInput, unknown
 from targets.base import OwnKernel, TargetEngine
 from targets.front.native import UniformPort
 from targets.lio.engine import Lio
@@ -56,5 +56,5 @@ ENGINES = {
 def find(name: str) -> Kind:
     """The engine `name`; BadInput, with what there is, if there is none."""
     if name not in ENGINES:
-        raise BadInput(f"no target {name!r}; there are {', '.join(ENGINES)}")
+        raise unknown("target", name, ENGINES)
     return ENGINES[name]

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from lab.array.access import Secrets
 from lab.commands import Process, Runner
-from lab.errors import BadInput, CommandFailed, LabError, WaitTimeout
+from lab.errors import CommandFailed, LabError, WaitTimeout, unknown
 from lab.timeline import Timeline
 from lab.topology.topology import initiator_name
 from lab.waiting import wait_for
@@ -96,7 +96,7 @@ class Initiator(Protocol):
 def check_name(name: str) -> None:
     """Raise BadInput, with what there is, unless there is an initiator of this name."""
     if name not in NAMES:
-        raise BadInput(f"no initiator {name!r}; there are {', '.join(NAMES)}")
+        raise unknown("initiator", name, NAMES)
 
 
 class OpenIscsi:

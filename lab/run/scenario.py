@@ -1,22 +1,18 @@
-"""What a scenario is, and where the catalogue finds it."""
+"""What a scenario is, and what it needs."""
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import lab.scenarios
 from lab.array.array import Policy
 from lab.checks import Check
 from lab.errors import BadInput
 from lab.host import initiator as initiators
-from lab.topology.loading import load_file
-from lab.topology.topology import ArrayTopo
+from lab.topology.topology import ArrayTopo, shown
 from targets import engines
 from targets.engines import ENGINES
 
@@ -25,7 +21,8 @@ if TYPE_CHECKING:
 
 Act = Callable[["Lab"], Iterable[Check]]
 
-_catalogue: dict[str, Scenario] = {}
+registered: dict[str, Scenario] = {}
+"""Every scenario whose file has been run, by name; lab/scenarios/__init__.py runs them."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +78,11 @@ def scenario(
 
     def register(act: Act) -> Act:
         name = act.__name__.replace("_", "-")
-        if name in _catalogue:
-            places = f"{_place(_catalogue[name].act)} and {_place(act)}"
+        if name in registered:
+            places = f"{place_of(registered[name].act)} and {place_of(act)}"
             raise BadInput(f"{places}: two scenarios are called {name}; rename one")
         needed = (hosts,) if isinstance(hosts, str) else tuple(hosts)
-        _catalogue[name] = Scenario(
+        registered[name] = Scenario(
             name, act, needed, topology, policy or Policy(), full_capture, listed, tuple(targets),
             dict(not_for or {}),
         )  # fmt: skip
@@ -94,9 +91,10 @@ def scenario(
     return register
 
 
-def _place(act: Act) -> str:
+def place_of(act: Act) -> str:
+    """File and line of a scenario, as messages name them."""
     code = inspect.unwrap(act).__code__
-    return f"{code.co_filename}:{code.co_firstlineno}"
+    return f"{shown(Path(code.co_filename))}:{code.co_firstlineno}"
 
 
 def check_fits(
@@ -128,43 +126,3 @@ def check_fits(
                 f"{place}: scenario {one.name} needs {what} {lacking[0]}; "
                 f"there is {', '.join(there)}; rename one or choose another topology"
             )
-
-
-def catalogue() -> dict[str, Scenario]:
-    """All scenarios of lab/scenarios by name, in the order of their files."""
-    for module in sorted(m.name for m in pkgutil.iter_modules(lab.scenarios.__path__)):
-        importlib.import_module(f"lab.scenarios.{module}")
-    package = lab.scenarios.__name__ + "."
-    return {n: s for n, s in _catalogue.items() if s.act.__module__.startswith(package)}
-
-
-def find(name: str) -> Scenario:
-    """The scenario `name`: of the catalogue, or `FILE.py` or `FILE.py:name` of one's own.
-
-    Raises BadInput, with what there is, for any other name.
-    """
-    return replace(_find(name), asked_as=name)
-
-
-def _find(name: str) -> Scenario:
-    known = catalogue()
-    if name in known:
-        return known[name]
-    path, _, wanted = name.partition(":")
-    if not path.endswith(".py"):
-        listed = ", ".join(n for n, s in known.items() if s.listed)
-        raise BadInput(f"no scenario {name!r}; there are {listed}; or give FILE.py:name")
-    for other in [n for n in _catalogue if n not in known]:
-        del _catalogue[other]  # of a file asked for earlier, perhaps this one: it is run anew
-    load_file(Path(path), "scenario")
-    own = {n: s for n, s in _catalogue.items() if n not in known}
-    if not own:
-        raise BadInput(f"{path}: it holds no scenario; put @scenario() above a function")
-    if wanted:
-        if wanted.replace("_", "-") not in own:
-            raise BadInput(f"{path}: no scenario {wanted!r}; there are {', '.join(own)}")
-        return own[wanted.replace("_", "-")]
-    if len(own) != 1:
-        choices = ", ".join(f"{path}:{n}" for n in own)
-        raise BadInput(f"{path}: it holds {len(own)} scenarios; say which: {choices}")
-    return next(iter(own.values()))

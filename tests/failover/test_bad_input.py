@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
-HEADER = "from lab.topology.topology import ArrayTopo, Lun\nclass Mine(ArrayTopo):\n    def build(self):\n"
+HEADER = """\
+from lab.topology.topology import ArrayTopo, Lun
+class Mine(ArrayTopo):
+    def build(self):
+"""
 GOOD = """\
         self.addSwitch("s1")
         self.add_array("a1", virtual="10.0.0.1/24")
