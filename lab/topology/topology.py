@@ -21,7 +21,9 @@ from lab.errors import BadInput, unknown
 
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-_SWITCH_NAME = re.compile(r"[a-z][a-z0-9]*")  # without a dash: "s1-s2" is the link between two
+# Without a dash: "s1-s2" is the link between two switches, and serial numbers of disks, which begin
+# with the name of their target, have letters and digits only.
+_PLAIN_NAME = re.compile(r"[a-z][a-z0-9]*")
 LONGEST_INTERFACE = 15  # IFNAMSIZ - 1, include/uapi/linux/if.h
 _IQN = re.compile(
     r"iqn\.\d{4}-\d{2}\.[a-z0-9-]+(\.[a-z0-9-]+)+(:[a-z0-9.:-]+)?"
@@ -126,10 +128,7 @@ class ArrayTopo(Topo):
     def addSwitch(self, name: str, **options: Any) -> str:
         """Add a switch, as mininet's Topo does."""
         place = _place()
-        if not isinstance(name, str) or not _SWITCH_NAME.fullmatch(name):
-            raise BadInput(
-                f"{place}: switch {name!r}: small letters and digits, a letter first, no dash"
-            )
+        self._check_plain(f"switch {name!r}", name, place)
         self._check_name(name, place)
         self.switch_places[name] = place
         return str(super().addSwitch(name, **options))
@@ -171,6 +170,7 @@ class ArrayTopo(Topo):
         place = _place()
         if self.array:
             raise BadInput(f"{place}: a second array {name!r}; a topology has one")
+        self._check_plain(f"array {name!r}", name, place)
         self._check_name(name, place)
         first = _target(name, iqn, luns, place)
         self.array = ArraySpec(name, _addresses(virtual, place), first.iqn, first.luns, place)
@@ -183,6 +183,7 @@ class ArrayTopo(Topo):
         place = _place()
         if not self.array:
             raise BadInput(f"{place}: target {name!r} before its array; call add_array first")
+        self._check_plain(f"target {name!r}", name, place)
         self._check_name(name, place)
         target = _target(name, iqn, luns, place)
         if target.iqn in [one.iqn for one in self.array.targets]:
@@ -217,6 +218,12 @@ class ArrayTopo(Topo):
         self.addHost(name, ip=None)
         self.addLink(name, switch, intfName1=interface)
         return name
+
+    def _check_plain(self, what: str, name: str, place: str) -> None:
+        if not isinstance(name, str) or not _PLAIN_NAME.fullmatch(name):
+            raise BadInput(
+                f"{place}: {what} is no name: small letters and digits, a letter first, no dash"
+            )
 
     def _check_name(self, name: str, place: str) -> None:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
