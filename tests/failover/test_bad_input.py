@@ -77,14 +77,14 @@ def test_an_array_without_ports(lab_command, tmp_path):
     one_message(ran, 2, "mine.py:5:", "no ports")
 
 
-def test_unknown_host_of_a_scenario(lab_command, tmp_path):
+def test_too_few_hosts_for_a_scenario(lab_command, tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(HEADER + GOOD)
     ran = lab_command(
         "run", "virtual-port-reassignment", "--topology", path, "--out", tmp_path / "o", "--json"
     )
     assert ran.status == 2, ran.err
-    assert "h2" in ran.err
+    assert "needs 2 hosts; the topology has 1: h1" in ran.err
 
 
 def test_missing_topology(lab_command):
