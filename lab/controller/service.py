@@ -37,7 +37,7 @@ from lab.controller.model import (
 from lab.controller.netlink import Connections
 from lab.controller.orders import Orders
 from lab.controller.output import Output, Steering
-from lab.controller.policy import next_look, plan
+from lab.controller.planner import next_look, plan
 from lab.controller.probe import Prober
 from lab.controller.story import Story
 from lab.controller.watch import Changes, Watch
