@@ -60,7 +60,7 @@ class Service:
         self.steering = Steering(config.steering)
         names = list(config.interfaces)
         self.prober = Prober(config.array, names, config.probe) if config.probe else None
-        self.orders = Orders(config.desired)
+        self.orders = Orders(config)
         self.story = Story(output)
         self.memory = Memory()
         self.verdicts: dict[str, Verdict] = {}

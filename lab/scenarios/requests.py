@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lab.array.array import Policy
-from lab.array.port_relay import GRACE_S, count_connections
+from lab.array.count import count_connections
+from lab.array.port_relay import GRACE_S
 from lab.checks import (
     Check,
     asked_then_moved,
@@ -168,7 +169,7 @@ def rebalance(lab: Lab) -> Iterable[Check]:
         lab.end(number)
     wait_for(
         "the load to be even",
-        lambda: count_connections(lab, "rebalancing"),
+        lambda: count_connections(lab.array, lab.timeline, "rebalancing"),
         until=lambda count: max(count.values()) - min(count.values()) <= 1,
         seconds=30.0,
         every=0.2,
@@ -200,18 +201,18 @@ def spdk_login_redirection(lab: Lab) -> Iterable[Check]:
     h1.login()
     h1.start_writing()
     h1.keeps_writing()
-    count_connections(lab, "begin")
+    count_connections(lab.array, lab.timeline, "begin")
     known = len(lab.array.relay.found("full-feature"))
     lab.array.tell(command="drain", port=first)
     # The relay knows when the host is back; to ask the host itself would disturb its one processor.
     lab.array.relay.wait("full-feature", known + 1, seconds=15.0)
     h1.keeps_writing()
-    count_connections(lab, "there")
+    count_connections(lab.array, lab.timeline, "there")
     lab.array.tell(command="undrain", port=first)
     lab.array.tell(command="rebalance")
     lab.array.relay.wait("full-feature", known + 2, seconds=15.0)
     h1.keeps_writing()
-    count_connections(lab, "back")
+    count_connections(lab.array, lab.timeline, "back")
     h1.stop_and_verify()
     return [
         connection_counts("begin", f"{first} 1, {second} 0"),

@@ -1,4 +1,4 @@
-"""Keeps the virtual port answering: what answers there is started again when it has died."""
+"""A watchdog: what has died is started again, until the array itself is ended."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import Protocol
 from lab.errors import LabError
 
 LOOK_S = 0.02
-STOP_S = 15.0
 _TRIES = 200
 
 
-class Front(Protocol):
-    """What answers at the virtual port, once it has been started."""
+class Watched(Protocol):
+    """A process that has been started, and can be started again."""
 
     @property
     def running(self) -> bool:
@@ -27,14 +26,15 @@ class Front(Protocol):
         """Start it again with all that it was told; LabError if that cannot be done now."""
 
 
-class Keeper:
-    """Watches `front` from start() to let_go(); `say` is told "died", "restarted", and why not.
+class Watchdog:
+    """Watches `watched` from start() to let_go(); `say` is told "died", "restarted", and why not.
 
-    Where the virtual address is just on its way to another port it is tried again.
+    Where it cannot be started now, as when an address that it needs is on its way to another port,
+    it is tried again.
     """
 
-    def __init__(self, front: Front, say: Callable[[dict[str, str]], None]) -> None:
-        self._front, self._say = front, say
+    def __init__(self, watched: Watched, say: Callable[[dict[str, str]], None]) -> None:
+        self._watched, self._say = watched, say
         self._stopping = threading.Event()
         self._lock = threading.Lock()  # one kills or starts it at a time
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -46,14 +46,16 @@ class Keeper:
     def _watch(self) -> None:
         failures = 0
         while not self._stopping.wait(LOOK_S):
-            if self._front.running or failures >= _TRIES:
+            if self._watched.running or failures >= _TRIES:
                 continue
             if not failures:
                 self._say({"what": "died"})
             try:
                 with self._lock:
-                    self._front.kill()
-                    self._front.restart()
+                    if self._stopping.is_set():
+                        return  # since it died
+                    self._watched.kill()
+                    self._watched.restart()
             except LabError as refused:
                 if not failures:
                     self._say({"what": "not-restarted", "why": str(refused)})
@@ -63,12 +65,11 @@ class Keeper:
                 self._say({"what": "restarted"})
 
     def kill(self) -> None:
-        """SIGKILL what answers there, to be started again when nothing is left of it."""
+        """SIGKILL it, to be started again when nothing is left of it."""
         with self._lock:  # its end can be seen before kill() has done
-            self._front.kill()
+            self._watched.kill()
 
     def let_go(self) -> None:
-        """Do not start it again; returns when nothing is being started any more."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(STOP_S)
+        """Do not start it again; when this returns nothing is being started any more."""
+        with self._lock:
+            self._stopping.set()
