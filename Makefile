@@ -10,10 +10,14 @@ PACKAGES := mininet bridge-utils net-tools procps iproute2 tgt mmdebstrap e2fspr
 # libiscsi is the second initiator; the others are what failovers are measured beside.
 FOR_TESTS := qemu-utils qemu-block-extra libiscsi-bin iputils-arping keepalived
 RELEASE ?= trixie
-STAMP := .venv/.done-$(shell cksum pyproject.toml | cut -d' ' -f1)
+# Named after what they were made from, so that a change of it makes them anew.
+CONTENT := $(shell cat pyproject.toml requirements.lock requirements-dev.lock | cksum | cut -d' ' -f1)
+STAMP := .venv/.done-$(CONTENT)
+DEV_STAMP := .venv/.dev-$(CONTENT)
+PIP := .venv/bin/pip install -qq --disable-pip-version-check --no-warn-script-location
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: setup packages image demo test lint doctor clean
+.PHONY: setup packages image demo test test-pythons lint lock doctor clean
 
 setup: packages $(STAMP) image
 
@@ -42,13 +46,35 @@ packages:
 	  >"$$log" 2>&1 || { cat "$$log"; exit 1; }
 	[ -z "$$masked" ] || $(SUDO) systemctl disable --quiet tgt.service
 
-# Debian's own Python, for its mininet (that of the index lacks the program mnexec).
-$(STAMP): pyproject.toml | packages
+# Debian's own Python, for its mininet (that of the index lacks the program mnexec). Emptied first:
+# what an older lock file had and this one has not would stay. Nothing is fetched but what the lock
+# file names; so setuptools is in it too, and builds this package where it is.
+$(STAMP): | packages
 	echo "setup: making .venv"
-	/usr/bin/python3 -m venv --system-site-packages .venv
-	.venv/bin/pip install --quiet --disable-pip-version-check --no-warn-script-location -e '.[dev]'
-	rm -f .venv/.done-*
+	/usr/bin/python3 -m venv --clear --system-site-packages .venv
+	$(PIP) --require-hashes -r requirements.lock
+	$(PIP) --no-deps --no-build-isolation -e .
 	touch $@
+
+# Only for tests and lint: mypy, ruff and hypothesis take minutes to install on a slow machine.
+$(DEV_STAMP): | $(STAMP)
+	echo "setup: adding what tests and lint need"
+	$(PIP) --require-hashes -r requirements-dev.lock
+	touch $@
+
+# For all Pythons at once, which pip cannot. Keeps what still fits; `make lock LOCK=--upgrade` asks
+# for the newest of all.
+lock:
+	work=$$(mktemp -d)
+	trap 'rm -rf "$$work"' EXIT
+	/usr/bin/python3 -m venv "$$work"
+	"$$work/bin/pip" install -qq uv
+	compile() {
+	  "$$work/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --custom-compile-command "make lock" $(LOCK) "$$@" pyproject.toml
+	}
+	compile -o requirements.lock
+	compile --extra dev -c requirements.lock -o requirements-dev.lock
 
 image: $(STAMP)
 	.venv/bin/lab image build $(RELEASE)
@@ -56,10 +82,28 @@ image: $(STAMP)
 demo: setup
 	.venv/bin/lab demo --release $(RELEASE)
 
-test: setup
+test: setup $(DEV_STAMP)
 	.venv/bin/pytest
 
-lint: $(STAMP)
+# The unit tests with other Pythons, where they are: each in a venv that sees Debian's mininet, which
+# is for any of them, and nothing else of Debian's.
+PYTHONS ?= python3.12 python3.13 python3.14
+test-pythons: setup
+	work=$$(mktemp -d)
+	trap 'rm -rf "$$work"' EXIT
+	mkdir "$$work/debian"
+	ln -s /usr/lib/python3/dist-packages/mininet "$$work/debian"
+	for python in $(PYTHONS); do
+	  command -v "$$python" >/dev/null || { echo "not here: $$python"; continue; }
+	  "$$python" -m venv "$$work/venv"
+	  "$$work/venv/bin/pip" install -qq --require-hashes -r requirements-dev.lock
+	  "$$work/venv/bin/pip" install -qq --no-deps --no-build-isolation -e .
+	  echo "$$work/debian" >"$$(echo "$$work"/venv/lib/python3*/site-packages)/debian.pth"
+	  "$$work/venv/bin/pytest" tests/unit
+	  rm -r "$$work/venv"
+	done
+
+lint: $(DEV_STAMP)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
@@ -68,4 +112,4 @@ doctor: $(STAMP)
 	.venv/bin/lab doctor
 
 clean:
-	rm -rf .venv *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,18 +27,19 @@ class Portal:
     port: int = ISCSI_PORT
 
     def __str__(self) -> str:
-        return f"[{self.address}]:{self.port}" if self.six else f"{self.address}:{self.port}"
+        return f"{self.host}:{self.port}"
 
     @property
-    def six(self) -> bool:
-        """Whether the address is one of IPv6."""
-        return ":" in self.address
+    def host(self) -> str:
+        """The address as a URL has it: IPv6 in brackets."""
+        return f"[{self.address}]" if ":" in self.address else self.address
 
     @classmethod
-    def parse(cls, text: str) -> Portal:
+    def parse(cls, text: str, *, any_port: bool = False) -> Portal:
         """The portal in "10.0.0.1", "10.0.0.1:3260", "fd00::1" or "[fd00::1]:3260".
 
-        A portal group tag (",1") may follow. Raises BadInput for any other text.
+        A portal group tag (",1") may follow. `any_port`: port 0 may stand for one that the kernel
+        chooses. Raises BadInput for any other text.
         """
         address, port = text.split(",")[0].strip(), str(ISCSI_PORT)
         bracketed = _BRACKETED.fullmatch(address)
@@ -47,11 +49,21 @@ class Portal:
             address, port = address.split(":")
         try:
             shortest = str(ipaddress.ip_address(address.split("%")[0]))
-            if not (port.isdecimal() and 0 < int(port) < 65536):
+            if not (port.isdecimal() and (not any_port) <= int(port) < 65536):
                 raise ValueError
         except ValueError:
             raise BadInput(f"portal {text!r}: not an IP address with an optional port") from None
         return cls(shortest, int(port))
+
+    @property
+    def family(self) -> socket.AddressFamily:
+        """The address family."""
+        return socket.AF_INET6 if ":" in self.address else socket.AF_INET
+
+    @property
+    def name(self) -> tuple[str, int]:
+        """Address and port as a socket takes them."""
+        return self.address, self.port
 
     @classmethod
     def of(cls, name: tuple[Any, ...]) -> Portal:

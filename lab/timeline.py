@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from lab.errors import BadInput
 
 Event = dict[str, Any]
 """`t` (Unix seconds, one clock for all hosts), `where`, `kind`, and what the kind adds."""
+
+TAKE_DOWN = "take-down"
+"""The name of the `moment` at which a scenario is over and its lab is being taken down."""
 
 
 class Timeline:
@@ -50,6 +54,9 @@ class Timeline:
                     self._file.write("".join(json.dumps(e) + "\n" for e in batch))
                     self._file.flush()
                 except OSError as failed:
+                    # Left to the collector, what is unwritten fails again, and Python 3.13 says so.
+                    with suppress(OSError):
+                        self._file.close()
                     self.failure, self._file = failed, None
 
     def events(self, kind: str | None = None, where: str | None = None) -> list[Event]:

@@ -2,26 +2,72 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from lab.commands import OnLine, Process, Runner
 from lab.errors import BadInput
+from lab.iscsi_names import check_iqn
 
-ISCSI_PORT = 3260
-
-# RFC 3720 section 3.2.6.3.1 (RFC 7143 4.2.7): iqn.yyyy-mm.reversed-domain[:anything]; eui. and naa.
-_IQN = re.compile(r"iqn\.\d{4}-\d{2}\.[a-z0-9][a-z0-9.-]*(:[a-z0-9.:_-]+)?|eui\.[0-9a-f]{16}")
 _SCSI_ID = re.compile(r"[0-9a-fA-F]{1,31}")
 _SERIAL = re.compile(r"[A-Za-z0-9]{1,36}")
 _CREDENTIAL = re.compile(r"[!-+\--~]{1,200}")
 
 
+class Place(Protocol):
+    """Where an engine or a front runs: a network namespace, or a kernel of its own."""
+
+    @property
+    def runner(self) -> Runner:
+        """Where its commands run; LabError while it is powered off."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder for files, in memory."""
+
+    def put(self, name: str, text: str) -> Path:
+        """Write the file `name` of the folder, in one step, and return its path here."""
+
+    def put_away(self, *names: str) -> None:
+        """Remove files or folders of the folder, those that are there."""
+
+    def start_module(
+        self,
+        module: str,
+        *arguments: str,
+        log: Path,
+        on_line: OnLine,
+        isolated: bool = True,
+        env: Mapping[str, str] | None = None,
+    ) -> Process:
+        """Start a Python module of this project; `isolated`: it needs the standard library only."""
+
+
+class KernelPlace(Place, Protocol):
+    """A kernel of its own: what is in its memory is lost with its power."""
+
+    @property
+    def memory(self) -> Path:
+        """A file for a small disk of the array's own, which outlasts power cuts."""
+
+    def plug(self, path: Path) -> str:
+        """Give the kernel a file as a disk, also at later boots; returns its device."""
+
+    def unplug(self, device: str) -> None:
+        """Take a disk away again."""
+
+    def power_cut(self) -> None:
+        """End the kernel at once."""
+
+    def power_on(self) -> None:
+        """Boot it again, and wait until it takes commands."""
+
+
 @dataclass(frozen=True)
-class Lun:
+class LogicalUnit:
     """A disk: its LUN `number`, the file behind it, its size, and who it says it is.
 
     `scsi_id` (hexadecimal) ends up in the device identification page, VPD 0x83, and `serial` in
@@ -54,26 +100,9 @@ class TargetSpec:
     """
 
     iqn: str
-    luns: tuple[Lun, ...]
+    luns: tuple[LogicalUnit, ...]
     accounts: tuple[ChapAccount, ...] = ()
     initiators: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class EngineSession:
-    """A session as the engine sees it.
-
-    `portal` is the engine's end of its TCP connection ("10.0.0.12:3260"), None where the engine
-    cannot tell two connections of one host apart. `sid` and `connection` are the engine's own
-    numbers, those that `cut` takes.
-    """
-
-    target: str
-    initiator: str
-    initiator_address: str
-    portal: str | None
-    sid: int
-    connection: int
 
 
 class TargetEngine(Protocol):
@@ -93,15 +122,6 @@ class TargetEngine(Protocol):
 
     def expose(self, portal: str) -> None:
         """Listen at `portal`, an address that the array has ("10.0.0.12", "[fd00::1]:3260")."""
-
-    def hide(self, portal: str) -> None:
-        """Stop listening at `portal`; the connections that it has live on."""
-
-    def sessions(self) -> list[EngineSession]:
-        """The sessions that are logged in, those of discovery left out."""
-
-    def cut(self, session: EngineSession) -> None:
-        """Close the TCP connection of `session` with no word to the host."""
 
     def set_parameter(self, iqn: str, name: str, value: str) -> None:
         """Set what the target offers at login, for example DefaultTime2Wait (RFC 7143 sec. 13)."""
@@ -146,42 +166,11 @@ class RedirectsNatively(Protocol):
         """Send every login at any portal of `iqn` to `portal`; None: serve it again."""
 
 
-def split_portal(portal: str) -> tuple[str, int]:
-    """The address, in its shortest spelling and without brackets, and the port of `portal`.
-
-    Takes "10.0.0.1", "10.0.0.1:3260", "fd00::1" and "[fd00::1]:3260"; raises BadInput for others.
-    """
-    address, port = portal, str(ISCSI_PORT)
-    bracketed = re.fullmatch(r"\[([^\]]*)\](?::(\d+))?", portal)
-    if bracketed:
-        address, port = bracketed[1], bracketed[2] or port
-    elif portal.count(":") == 1:
-        address, port = portal.split(":")
-    try:
-        shortest = str(ipaddress.ip_address(address))
-        if not (port.isdecimal() and 0 < int(port) < 65536):
-            raise ValueError
-    except ValueError:
-        raise BadInput(f"portal {portal!r}: not an IP address with an optional port") from None
-    return shortest, int(port)
-
-
-def join_portal(address: str, port: int = ISCSI_PORT) -> str:
-    """The one spelling of a portal: "10.0.0.1:3260", "[fd00::1]:3260"."""
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
-def check_iqn(iqn: str) -> None:
-    """Raise BadInput unless `iqn` is an iSCSI name of at most 223 characters."""
-    if not _IQN.fullmatch(iqn) or len(iqn) > 223:
-        raise BadInput(f"target name {iqn!r}: not an iSCSI name like iqn.2024-01.lab.a1:disk1")
-
-
 def check_target(target: TargetSpec) -> None:
     """Raise BadInput, with the place, if a target cannot be served as it is described."""
-    check_iqn(target.iqn)
+    check_iqn(target.iqn, "target")
     for name in target.initiators:
-        check_iqn(name)
+        check_iqn(name, f"target {target.iqn}, initiators")
     if not target.luns:
         raise BadInput(f"target {target.iqn}: has no LUN")
     for lun in target.luns:
@@ -213,7 +202,7 @@ def check_accounts(place: str, accounts: Sequence[ChapAccount]) -> None:
         raise BadInput(f"{place}: two CHAP accounts with one name: {users}")
 
 
-def _check_lun(place: str, lun: Lun) -> None:
+def _check_lun(place: str, lun: LogicalUnit) -> None:
     if not 1 <= lun.number <= 255:
         raise BadInput(f"{place}: the number must be 1 to 255")
     if lun.size_bytes < 1 << 20 or lun.size_bytes % 4096:
@@ -228,7 +217,7 @@ def _check_lun(place: str, lun: Lun) -> None:
         raise BadInput(f"{place}: path {str(lun.path)!r}: no blanks or commas")
 
 
-def make_sparse(lun: Lun) -> None:
+def make_sparse(lun: LogicalUnit) -> None:
     """Make the sparse file behind `lun`; BadInput if there is one of another size."""
     if lun.path.exists():
         size = lun.path.stat().st_size

@@ -122,36 +122,6 @@ def padded(length: int) -> int:
     return (length + 3) & ~3
 
 
-def encode_ahs(segments: Iterable[tuple[int, bytes]]) -> bytes:
-    """Additional header segments from (type, what follows the type); RFC 7143, 11.2.2.
-
-    PduError if one of them, or all together, do not fit their length fields.
-    """
-    out = b""
-    for kind, body in segments:
-        if len(body) > 0xFFFF:
-            raise PduError("an additional header segment is longer than 65535 bytes")
-        segment = struct.pack(">HB", len(body), kind) + body
-        out += segment.ljust(padded(len(segment)), b"\0")
-    if len(out) > MAX_AHS:
-        raise PduError(f"additional header segments of {len(out)} bytes; at most {MAX_AHS}")
-    return out
-
-
-def decode_ahs(raw: bytes) -> list[tuple[int, bytes]]:
-    """The (type, body) of each additional header segment; PduError where one is cut off."""
-    found, at = [], 0
-    while at < len(raw):
-        if at + 3 > len(raw):
-            raise PduError("the additional header segments end inside a segment's header")
-        length, kind = struct.unpack_from(">HB", raw, at)
-        if at + 3 + length > len(raw):
-            raise PduError("the additional header segments end inside a segment")
-        found.append((kind, raw[at + 3 : at + 3 + length]))
-        at = padded(at + 3 + length)
-    return found
-
-
 @dataclass(frozen=True)
 class Pdu:
     """One PDU: `bhs` (48 bytes; its two length fields are set by `encode`), `ahs` and `data`."""

@@ -24,7 +24,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from targets.pdu import NO_TAG, Op, Pdu, encode_ahs, encode_keys
+from targets.pdu import NO_TAG, Op, Pdu, encode_keys
 from targets.relay.link import Link
 from targets.relay.messages import login_response
 from targets.relay.service import Config, Relay
@@ -70,7 +70,10 @@ def any_pdu(chance: random.Random, base: int) -> Pdu:
     head = bytes([chance.choice(ops), chance.randrange(256), 0, 0]) + bytes(4)
     if chance.random() < 0.3:
         words[2] = NO_TAG
-    ahs = encode_ahs([(1, bytes(chance.choice([17, 200])))]) if chance.random() < 0.1 else b""
+    ahs = b""
+    if chance.random() < 0.1:  # an extended CDB: RFC 7143, 11.2.2.3
+        rest = chance.choice([17, 201])
+        ahs = struct.pack(">HB", rest, 1) + bytes(rest)
     data = bytes(chance.choice([0, 0, 0, 1, 3, 48, 512, 9000]))
     return Pdu(head + struct.pack(">10I", *words), data, ahs)
 

@@ -13,7 +13,7 @@
   a1: 1, 2, 3    b1: 1, 7, 200
 """
 
-from lab.topology.topology import ArrayTopo, Lun
+from lab.topology import ArrayTopo, Lun
 
 
 class ManyLuns(ArrayTopo):

@@ -12,7 +12,7 @@
 +------------------------+
 """
 
-from lab.topology.topology import ArrayTopo
+from lab.topology import ArrayTopo
 
 
 class OneSwitch(ArrayTopo):

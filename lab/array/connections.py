@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from lab.commands import Runner
-from targets.base import join_portal, split_portal
+from lab.portal import Portal
 
 
 def portals_by_peer(runner: Runner, portals: Collection[str]) -> dict[str, list[str]]:
@@ -16,7 +16,7 @@ def portals_by_peer(runner: Runner, portals: Collection[str]) -> dict[str, list[
     ends: dict[str, list[str]] = {}
     out = runner.run(["ss", "-tnH", "state", "established"]).output
     for line in out.splitlines():
-        local, peer = (join_portal(*split_portal(end)) for end in line.split()[2:4])
+        local, peer = (str(Portal.parse(end)) for end in line.split()[2:4])
         if local in portals:
-            ends.setdefault(split_portal(peer)[0], []).append(local)
+            ends.setdefault(Portal.parse(peer).address, []).append(local)
     return ends

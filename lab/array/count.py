@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from lab.array.array import Array
 from lab.array.connections import portals_by_peer
+from lab.portal import Portal
 from lab.timeline import Timeline
-from targets.base import join_portal
 
 
 def count_connections(array: Array, timeline: Timeline, moment: str) -> dict[str, int]:
@@ -14,7 +14,7 @@ def count_connections(array: Array, timeline: Timeline, moment: str) -> dict[str
     Also put on the timeline, with `moment`.
     """
     spec = array.spec
-    portals = {join_portal(str(a.ip)): p.name for p in spec.ports for a in p.addresses}
+    portals = {str(Portal(str(a.ip))): p.name for p in spec.ports for a in p.addresses}
     counts = {port.name: 0 for port in spec.ports}
     for found in portals_by_peer(array.runner, portals).values():
         for portal in found:

@@ -26,6 +26,10 @@ from targets import engines
 from targets.base import make_sparse
 
 
+ABILITY = "heads"
+"""What the engine of the heads must have, of targets.engines.ABILITIES."""
+
+
 class HeadArray(Array):
     """Heads at `sites`, which the engine of the name `target` serves, and their controller, at
     `manager`. What it is asked for as a whole is answered by a head that is on."""
@@ -204,9 +208,11 @@ class HeadArray(Array):
 
 def check(target: str, policy: Policy) -> None:
     """Raise BadInput for an engine, or a policy, that no array with heads can have."""
-    if not engines.find(target).own_kernel:
-        fit = " or ".join(name for name, kind in engines.ENGINES.items() if kind.own_kernel)
-        raise BadInput(f"target {target}: an array with heads needs --target {fit}")
+    if ABILITY not in engines.find(target).abilities:
+        raise BadInput(
+            f"target {target}: an array with heads needs one with {engines.ABILITIES[ABILITY]}; "
+            "`lab list` says which have, or choose a topology without heads"
+        )
     if policy.relay:
         raise BadInput(
             "an array with heads has no relay, which this scenario asks for; "

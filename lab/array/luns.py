@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lab.array.access import Access
 from lab.topology.topology import ArraySpec, initiator_name
-from targets.base import Lun, TargetSpec
+from targets.base import LogicalUnit, TargetSpec
 
 
 def targets_of(spec: ArraySpec, access: Access, disks: Path) -> list[TargetSpec]:
@@ -18,12 +18,12 @@ def targets_of(spec: ArraySpec, access: Access, disks: Path) -> list[TargetSpec]
     ]
 
 
-def _luns(spec: ArraySpec, at: int, disks: Path) -> tuple[Lun, ...]:
+def _luns(spec: ArraySpec, at: int, disks: Path) -> tuple[LogicalUnit, ...]:
     """The disks of target number `at`."""
     # The identity belongs to the disk: same target and number, same identity, wherever served.
     target = spec.targets[at]
     return tuple(
-        Lun(
+        LogicalUnit(
             lun.number,
             disks / f"{target.name}-lun{lun.number}.img",
             lun.size_mib << 20,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from mininet.node import Host
-
 from lab.commands import LocalRunner
+from lab.mininet_classes import Host
 from lab.topology.heads import HeadSpec
 
 

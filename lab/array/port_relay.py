@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from lab.array.site import Site
+from lab.portal import Portal
 from lab.timeline import Event, Timeline
 from lab.topology.topology import ArraySpec
-from targets.base import join_portal
 from targets.relay.process import RelayProcess
 
 GRACE_S = 5
@@ -27,7 +27,7 @@ class PortRelay(RelayProcess):
         ports = [
             {
                 "name": port.name,
-                "listen": [join_portal(str(address.ip)) for address in port.addresses],
+                "listen": [str(Portal(str(address.ip))) for address in port.addresses],
                 "backend": backend,
             }
             for port in spec.ports

@@ -16,8 +16,8 @@ from lab.timeline import Timeline
 from lab.topology.topology import ArraySpec, PortSpec
 from targets import engines
 from targets.base import OwnKernel, TargetSpec
-from targets.front.native import UniformPort
-from targets.front.steered import VirtualPort
+from targets.front.base import Front
+from targets.front.steered import SteeredFront
 
 
 class TargetStack:
@@ -43,7 +43,7 @@ class TargetStack:
         self._ports = {site.interface(port.interface): port.name for port in ports}
         kind = engines.find(target)
         self.engine = kind.make(site, logs, policy.store)
-        self.front: VirtualPort | UniformPort
+        self.front: Front
         # A host that is asked to move needs an answer of its own at its next login.
         uniform = policy.front == "tgtd" and not policy.serve and not policy.relay
         # So does each family: a host of the other one cannot go where the answer says.
@@ -51,7 +51,7 @@ class TargetStack:
         if kind.front and uniform:
             self.front = kind.front(site, logs, policy.parameters)
         else:
-            self.front = VirtualPort(site, logs, on_event=self.front_said)
+            self.front = SteeredFront(site, logs, on_event=self.front_said)
         self._discovery = policy.access.array.discovery
         if self._discovery:
             self.front.protect_discovery(self._discovery)
@@ -109,7 +109,7 @@ class TargetStack:
 
     def send_to(self, host: str, portal: str, *, permanent: bool = False) -> None:
         """See Array."""
-        if not isinstance(self.front, VirtualPort):
+        if self.front.steering is None:
             raise LabError(f"{self._spec.name}: the virtual port has one answer for all hosts")
         self.front.steer(host, portal, permanent=permanent)
 
@@ -136,8 +136,7 @@ class TargetStack:
 
     def _off(self, kernel: OwnKernel) -> None:
         kernel.power_cut()
-        if isinstance(self.front, VirtualPort):
-            self.front.kill()
+        self.front.kill()
         self._undo.pop_all()  # all that was to be ended has ended with its kernel
 
     def versions(self) -> dict[str, str]:

@@ -18,7 +18,7 @@ from lab.array.site import Site
 from lab.commands import LocalRunner, Runner, require
 from lab.errors import LabError, Missing
 from lab.waiting import wait_for
-from targets.base import Lun, TargetSpec
+from targets.base import LogicalUnit, TargetSpec
 from targets.relay.process import RelayProcess
 from targets.tgt.engine import Tgt
 
@@ -86,7 +86,7 @@ def measure(
         engine = Tgt(array, folder / "work", folder / "logs")
         engine.start()
         stack.callback(engine.stop)
-        disk = Lun(1, folder / "disk", DISK_BYTES, "b0000001", "BENCH1")
+        disk = LogicalUnit(1, folder / "disk", DISK_BYTES, "b0000001", "BENCH1")
         engine.create(TargetSpec(IQN, (disk,)))
         engine.expose(f"{ADDRESS}:{DIRECT}")
         ports = [{"name": "p2", "listen": [f"{ADDRESS}:{THROUGH}"], "backend": engine.local_portal}]

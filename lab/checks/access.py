@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 from lab.checks.portals import as_set, config
-from lab.checks.verdict import Answer, check, failed, passed, unknown
+from lab.checks.verdict import Answer, Look, check, failed, passed, unknown
 from lab.portal import ip_of
 from lab.timeline import Event, Timeline
-
-Look = Callable[[Timeline], Answer]
 
 
 def _attempts(timeline: Timeline, host: str, what: str) -> list[Event]:

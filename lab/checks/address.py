@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 
+from lab.checks.moments import scenario_end
 from lab.checks.portals import port_macs, virtual_addresses
-from lab.checks.verdict import Answer, check, failed, passed, unknown
+from lab.checks.verdict import Answer, Look, check, failed, passed, unknown
 from lab.portal import ip_of
 from lab.timeline import Event, Timeline
-
-Look = Callable[[Timeline], Answer]
 
 _SHOWN = 4
 """Of many owners, how many are named at the beginning and at the end."""
@@ -128,11 +127,15 @@ def _one_owner(timeline: Timeline, address: str) -> Answer:
 def moved_to(
     address: str, to: str | Collection[str] | None = None, *, away_from: str | None = None
 ) -> Look:
-    """At the end `address` is up on one port, which is in `to` (if given), not `away_from`."""
+    """When the scenario is over, `address` is up on one port: one of `to`, not `away_from`.
+
+    `to` None: any port.
+    """
     wanted = {to} if isinstance(to, str) else set(to) if to is not None else None
 
     def look(timeline: Timeline) -> Answer:
-        states = ownership(timeline, address)
+        end = scenario_end(timeline)
+        states = [state for state in ownership(timeline, address) if state.t <= end]
         if not states:
             return unknown(f"The kernel's watcher recorded nothing about {address}.")
         owners = states[-1].ports

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from lab.checks.address import clock_doubt_ms
-from lab.checks.verdict import Answer, check, failed, passed, unknown
+from lab.checks.verdict import Answer, Look, check, failed, passed, unknown
 from lab.timeline import Timeline
-
-Look = Callable[[Timeline], Answer]
 
 
 @check
@@ -24,7 +20,7 @@ def fenced_before_moved() -> Look:
         holder: dict[str, str] = {}
         moved: list[str] = []
         for event in timeline:
-            where = event["where"]
+            where: str = event["where"]
             if event["kind"] == "power":
                 cuts[where] = event["t"]
             elif event["kind"] == "address" and event["op"] == "add":

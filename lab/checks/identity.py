@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from lab.checks.verdict import Answer, check, failed, passed, unknown
+from lab.checks.verdict import Answer, Look, check, failed, passed, unknown
 from lab.timeline import Event, Timeline
-
-Look = Callable[[Timeline], Answer]
 
 IDENTITY = ("serial", "designators", "size_bytes", "block_bytes")
 """VPD page 0x80, VPD page 0x83, READ CAPACITY(16): what a host knows a disk by."""

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from lab.checks.address import Owned, claims, ownership
-from lab.checks.verdict import Answer, check, failed, passed, unknown
+from lab.checks.moments import scenario_end, time_of
+from lab.checks.verdict import Answer, Look, check, failed, passed, unknown
 from lab.timeline import Timeline
-
-Look = Callable[[Timeline], Answer]
 
 KILLED = "controller-killed"
 """The fault that is the controller's death."""
@@ -18,10 +15,16 @@ BACK_LATE_S = 1.0
 """How late, in seconds, an address may be back after its port's hold time."""
 
 
-def stays(timeline: Timeline, address: str) -> list[Owned]:
-    """Where `address` was, one after the other: each change to another port, or to several."""
+def stays(timeline: Timeline, address: str, until: float | None = None) -> list[Owned]:
+    """Where `address` was, one after the other: each change to another port, or to several.
+
+    Up to the time `until`, or as long as the scenario ran.
+    """
+    end = scenario_end(timeline) if until is None else until
     found: list[Owned] = []
     for state in ownership(timeline, address):
+        if state.t > end:
+            break
         if state.ports and (not found or state.ports != found[-1].ports):
             found.append(state)
     return found
@@ -32,14 +35,21 @@ def _way(found: list[Owned]) -> str:
 
 
 @check
-def moved_times(address: str, times: int) -> Look:
-    """`address` went to another port exactly `times` times, as the array's kernel has it."""
+def moved_times(address: str, times: int, *, until: str | None = None) -> Look:
+    """`address` went to another port exactly `times` times, as the array's kernel has it.
+
+    Until the moment `until`, which the scenario marks (Lab.mark); without one, until it is over.
+    """
 
     def look(timeline: Timeline) -> Answer:
-        found = stays(timeline, address)
+        end = time_of(timeline, until) if until else None
+        if until and end is None:
+            return unknown(f"The moment {until!r} did not come, up to which moves are counted.")
+        found = stays(timeline, address, end)
         if not found:
             return unknown(f"The kernel's watcher recorded nothing about {address}.")
         text = f"{address} was on {_way(found)}: it moved {len(found) - 1} times"
+        text += f" until the moment {until!r}" if until else ""
         return passed(f"{text}.") if len(found) - 1 == times else failed(f"{text}, not {times}.")
 
     return look
@@ -87,7 +97,7 @@ def unannounced(host: str, address: str) -> Look:
         began = faults[0]["t"]
         ends = [e["t"] for e in timeline.events("fault")
                 if e["phase"] == "end" and e["name"] == faults[0]["name"]]  # fmt: skip
-        until = ends[0] if ends else float("inf")
+        until = min([*ends, scenario_end(timeline)])
         told = [e["t"] for e in claims(timeline, address)
                 if e["kind"] == "announcement" and e["where"] == host]  # fmt: skip
         if not any(t < began for t in told):
@@ -111,7 +121,8 @@ def controller_restarted(times: int, *, moving: int = 0) -> Look:
     """
 
     def look(timeline: Timeline) -> Answer:
-        said = timeline.events("controller")
+        end = scenario_end(timeline)
+        said = [e for e in timeline.events("controller") if e["t"] <= end]
         if not said:
             return unknown("Nothing was heard of a controller.")
         died = [e["t"] for e in said if e["what"] == "died"]
@@ -144,7 +155,9 @@ def front_restarted() -> Look:
     """What answers at the virtual port died, and was started again after each time."""
 
     def look(timeline: Timeline) -> Answer:
-        said = [e for e in timeline.events("virtual-port") if e["what"] in ("died", "restarted")]
+        end = scenario_end(timeline)
+        said = [e for e in timeline.events("virtual-port")
+                if e["what"] in ("died", "restarted") and e["t"] <= end]  # fmt: skip
         if not said:
             return unknown("The virtual port was not seen to die.")
         if said[-1]["what"] == "died":

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from itertools import pairwise
 
+from lab.checks.moments import scenario_end
 from lab.checks.portals import as_set
 from lab.checks.session import REDIRECTED, logins
-from lab.checks.verdict import Answer, check, failed, passed, unknown
+from lab.checks.verdict import Answer, Look, check, failed, passed, unknown
 from lab.portal import ip_of
 from lab.timeline import Event, Timeline
-
-Look = Callable[[Timeline], Answer]
 
 LOGOUT, DROP, DROP_ALL = 1, 2, 3
 """AsyncEvent (RFC 7143 section 11.9.1): asks for a logout; drops this connection; drops all."""
@@ -21,11 +20,15 @@ DROP_LATE_S = 1.0
 
 
 def messages(timeline: Timeline, host: str | None, event: int) -> list[Event]:
-    """The Async Messages with AsyncEvent `event` that reached `host` (None: any), on the wire."""
+    """The Async Messages with AsyncEvent `event` that reached `host` (None: any), on the wire.
+
+    Until the scenario was over: what was asked later nobody waited for.
+    """
+    end = scenario_end(timeline)
     return [
         e
         for e in timeline.events("async", host)
-        if e["event"] == event and e.get("source") == "wire"
+        if e["event"] == event and e.get("source") == "wire" and e["t"] <= end
     ]
 
 

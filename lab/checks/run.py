@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 
 from lab.checks.portals import config
-from lab.checks.verdict import Answer, check, failed, passed, unknown
+from lab.checks.verdict import Answer, Look, check, failed, passed, unknown
 from lab.timeline import Timeline
-
-Look = Callable[[Timeline], Answer]
 
 
 @check

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from lab.checks.session import logins
-from lab.checks.verdict import Answer, check, failed, passed, unknown
+from lab.checks.verdict import Answer, Look, check, failed, passed, unknown
 from lab.timeline import Timeline
-
-Look = Callable[[Timeline], Answer]
 
 
 @check

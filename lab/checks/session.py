@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 from lab.checks.address import owners_at
 from lab.checks.portals import as_set, config, port_addresses, virtual_addresses
-from lab.checks.verdict import Answer, check, failed, passed, unknown
+from lab.checks.verdict import Answer, Look, check, failed, passed, unknown
 from lab.portal import ip_of
 from lab.timeline import Event, Timeline
-
-Look = Callable[[Timeline], Answer]
 
 REDIRECTED = "0x0101"
 """Login status: target moved temporarily (RFC 7143 section 11.13.5)."""

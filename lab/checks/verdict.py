@@ -39,6 +39,9 @@ Answer = tuple[Verdict, str]
 Check = Callable[[Timeline], Finding]
 """A pure function from a timeline to a finding; those of this package also have a `name`."""
 
+Look = Callable[[Timeline], Answer]
+"""What a check does with a timeline: the function that its factory returns."""
+
 FACTORIES: dict[str, Callable[..., Check]] = {}
 """Every check there is, by the name of its factory."""
 
@@ -48,7 +51,7 @@ class NamedCheck:
     """A check that knows its name before it looks, so that one that breaks can be reported."""
 
     name: str
-    look: Callable[[Timeline], Answer]
+    look: Look
 
     def __call__(self, timeline: Timeline) -> Finding:
         """The finding of this check on `timeline`."""
@@ -63,11 +66,11 @@ def _shown(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def check(factory: Callable[P, Callable[[Timeline], Answer]]) -> Callable[P, NamedCheck]:
+def check(factory: Callable[P, Look]) -> Callable[P, NamedCheck]:
     """Turn a function that returns a look at a timeline into a factory of named checks.
 
-    The name is the call as it was written, `stall_below(h1, 60)`. Each factory must also have an
-    example that it fails: tests/unit/test_checks.py refuses one without.
+    The name is the call as it was written, `stall_below(h1, 60)`. Each factory of lab/checks must
+    also have an example that it fails: tests/unit/test_checks.py refuses one without.
     """
 
     @functools.wraps(factory)

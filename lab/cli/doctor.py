@@ -5,14 +5,16 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from importlib.util import find_spec
 
-from lab import sandbox
+from lab import mininet_classes, sandbox
 from lab.bench.methods import METHODS
-from lab.errors import Missing
+from lab.errors import BadInput, Missing
 from lab.guest import image as release
-from lab.host.libiscsi import require_libiscsi
+from lab.host.initiator import INITIATORS
+from lab.mininet_classes import REMEDY
+from targets.engines import ENGINES
 
 PROGRAMS = {
     "mnexec": "mininet", "brctl": "bridge-utils", "ifconfig": "net-tools", "sysctl": "procps",
@@ -45,17 +47,34 @@ def _program(name: str, package: str) -> Finding:
 
 def _extras() -> list[Finding]:
     """What `make test` installs beside: the second initiator, and other ways to fail over."""
-    try:
-        require_libiscsi()
-        reason = ""
-    except Missing as missing:
-        reason = str(missing)
-    found = [Finding("libiscsi, for --initiator libiscsi", not reason, reason, needed=False)]
+    found = [
+        _kind(f"{name}, for --initiator {name}", _require_initiator, name)
+        for name in INITIATORS
+        if name != INITIATORS.default
+    ]
+    found += [
+        _kind(f"{name}, for --target {name}", ENGINES.find, name)
+        for name in ENGINES
+        if name != ENGINES.default
+    ]
     programs = {m.program: m.package for m in METHODS.values() if m.program not in PROGRAMS}
     for name, package in programs.items():
         one = _program(name, package)
         found.append(replace(one, what=f"{one.what}, for lab bench failover", needed=False))
     return found
+
+
+def _require_initiator(name: str) -> None:
+    INITIATORS.find(name).require()
+
+
+def _kind(what: str, find: Callable[[str], object], name: str) -> Finding:
+    """A target or initiator that only an option asks for, whose package may be broken."""
+    try:
+        find(name)
+    except (Missing, BadInput) as reason:
+        return Finding(what, False, str(reason), needed=False)
+    return Finding(what, True, needed=False)
 
 
 def _sandbox() -> Finding:
@@ -78,8 +97,7 @@ def require_for_runs() -> None:
 
 def _programs() -> list[Finding]:
     found = [_program(name, package) for name, package in PROGRAMS.items()]
-    has = find_spec("mininet") is not None
-    return [*found, Finding("mininet for Python", has, "sudo apt-get install mininet; make setup")]
+    return [*found, Finding("mininet for Python", not mininet_classes.MISSING, REMEDY)]
 
 
 def examine() -> list[Finding]:

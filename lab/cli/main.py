@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from lab.cli import doctor as machine
 from lab.cli import live
@@ -20,10 +20,11 @@ from lab.cli.options import Initiator, Json, Out, Release
 from lab.cli.show import print_results, scenarios_table
 from lab.errors import BadInput, LabError
 from lab.guest import image as images
-from lab.host.initiator import NAMES
+from lab.host.initiator import DEFAULT as DEFAULT_INITIATOR
 from lab.run import run as runs
 from lab.run import scenario as scenarios
 from lab.run.progress import Progress
+from targets.engines import ABILITIES
 
 app = typer.Typer(
     help="A network lab and regression suite for array-based failover with iSCSI.",
@@ -36,6 +37,8 @@ image_app = typer.Typer(help="Release images that hosts boot from.", no_args_is_
 app.add_typer(image_app, name="image")
 app.add_typer(bench_app, name="bench")
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as a shell has it: 128 and the signal's number."""
 _DEMO = ("port-redirection", "port-takeover", "virtual-port-reassignment")
 _out = Console(highlight=False)
 
@@ -56,7 +59,8 @@ def list_scenarios(as_json: Json = False) -> None:
         rows = [
             {
                 "name": s.name, "title": s.title, "topology": s.topology,
-                "targets": s.targets, "initiators": s.initiators, "not_for": s.not_for,
+                "targets": s.targets, "needs": {n: ABILITIES[n] for n in s.needs},
+                "initiators": s.initiators, "not_for": s.not_for,
             }
             for s in known
         ]  # fmt: skip
@@ -73,7 +77,7 @@ def run(
     target: Target = None,
     out: Out = None,
     seed: Seed = 1,
-    initiator: Initiator = NAMES[0],
+    initiator: Initiator = DEFAULT_INITIATOR,
     as_json: Json = False,
 ) -> None:
     """Run scenarios; exit 0 pass, 1 fail, 2 bad input, 3 something missing, 4 unknown."""
@@ -90,7 +94,7 @@ def up(
 ) -> None:
     """Keep a lab up, to be acted on from another terminal until `lab down`."""
     names = ["by-hand"]
-    raise typer.Exit(_run(names, release, topology, target, out, 1, NAMES[0], as_json))
+    raise typer.Exit(_run(names, release, topology, target, out, 1, DEFAULT_INITIATOR, as_json))
 
 
 live.add_to(app)
@@ -101,7 +105,7 @@ def demo(
     release: Release = images.DEFAULT_RELEASE,
     target: Target = None,
     out: Out = None,
-    initiator: Initiator = NAMES[0],
+    initiator: Initiator = DEFAULT_INITIATOR,
     as_json: Json = False,
 ) -> None:
     """Show redirection, takeover of a dead port, and reassignment of the virtual port."""
@@ -164,7 +168,8 @@ def doctor(as_json: Json = False) -> None:
             absent = "[red]missing[/]" if finding.needed else "[yellow]absent [/]"
             mark = "[green]ok     [/]" if finding.ok else absent
             _out.print(
-                f"{mark} {finding.what}" + (f"\n        {finding.remedy}" if not finding.ok else "")
+                f"{mark} {escape(finding.what)}"
+                + (f"\n        {escape(finding.remedy)}" if not finding.ok else "")
             )
     raise typer.Exit(0 if all(f.ok or not f.needed for f in findings) else 3)
 
@@ -209,12 +214,15 @@ def main() -> None:
         os.environ["PATH"] = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
     try:
         status = app(standalone_mode=False)
-    except click.UsageError as wrong:
-        print(f"lab: {wrong.format_message()}", file=sys.stderr)
+        if status == INTERRUPTED:  # what typer makes of Ctrl-C
+            raise KeyboardInterrupt
+    except typer.TyperException as wrong:
+        said = wrong.format_message()  # the help, for a group without a command
+        print(said if said.startswith("Usage:") else f"lab: {said}", file=sys.stderr)
         status = BadInput.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         print("lab: interrupted; everything it started is gone", file=sys.stderr)
-        status = 130
+        status = INTERRUPTED
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
         status = error.exit_code

@@ -29,7 +29,7 @@ def scenarios_table(scenarios: Iterable[Scenario]) -> Table:
 
 def _only_with(one: Scenario) -> str:
     """The engines and initiators that it can be run with, where there are others."""
-    kinds = ((one.targets, engines.ENGINES), (one.initiators, initiators.NAMES))
+    kinds = ((one.targets, engines.ENGINES), (one.initiators, initiators.INITIATORS))
     return ", ".join(" or ".join(able) for able, there in kinds if len(able) < len(there))
 
 

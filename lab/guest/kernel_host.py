@@ -11,8 +11,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from mininet.node import Host
-
 from lab import sandbox
 from lab.commands import LocalProcess, LocalRunner
 from lab.errors import LabError, WaitTimeout
@@ -21,6 +19,7 @@ from lab.guest.image import Image
 from lab.guest.mconsole import mconsole
 from lab.guest.seed import HOST_START, INSIDE, PREFIX
 from lab.guest.ssh import Keys, SshRunner
+from lab.mininet_classes import Host
 from lab.timeline import Timeline
 from lab.waiting import wait_for
 
@@ -289,9 +288,3 @@ class KernelHost(Host):
     def _tell_kernel(self, command: str) -> None:
         console = self._space.root / "root/.uml" / f"{self.name}-{self._boots}"
         mconsole(self.pid, console, command)
-
-    def reboot(self) -> None:
-        """Cut its power, start it again, and wait until it is ready."""
-        self.power_cut()
-        self.power_on()
-        self.wait_ready()

@@ -6,19 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Protocol
 
-from mininet.node import Host
-
 from lab.array.access import Access, Secrets
 from lab.array.array import Array
 from lab.commands import LocalRunner, Runner
 from lab.errors import BadInput, LabError
 from lab.folder import Folder
 from lab.guest.kernel_host import KernelHost
-from lab.host.initiator import Disk, Initiator, OpenIscsi, Session
-from lab.host.libiscsi import Libiscsi
+from lab.host.initiator import Disk, Initiator, Kind, Seat, Session
+from lab.host.open_iscsi import OpenIscsi
 from lab.load.heavy import write_heavily
 from lab.load.several import Loads
 from lab.load.writer import Writer
+from lab.mininet_classes import Host
 from lab.timeline import Timeline
 from lab.topology.topology import HostSpec
 
@@ -54,12 +53,12 @@ class HostLab(Protocol):
 class LabHost:
     """A host of a running lab: its initiator, and the load on its disk.
 
-    With open-iscsi its `node` is a KernelHost, with libiscsi a plain one.
+    Its `node` is a KernelHost if its `kind` of initiator needs a kernel, else a plain one.
     """
 
-    def __init__(self, lab: HostLab, spec: HostSpec, node: Host) -> None:
+    def __init__(self, lab: HostLab, spec: HostSpec, node: Host, kind: Kind) -> None:
         self.lab, self.spec, self.name = lab, spec, spec.name
-        self._node = node
+        self._node, self._kind = node, kind
         self._initiator: Initiator | None = None
         self._writer: Writer | None = None
         self._loads = 0
@@ -94,16 +93,12 @@ class LabHost:
 
     def ready(self) -> None:
         """Wait until it answers, and start its initiator."""
-        timeline, folder = self.lab.timeline, self.lab.folder
-        initiator: Initiator
         if isinstance(self._node, KernelHost):
             self._node.wait_ready()
-            initiator = OpenIscsi(self._node.runner, timeline, folder.logs)
-        else:
-            here = LocalRunner(self.name, self._node.pid)
-            targets = self.lab.array.spec.targets
-            disks = {t.iqn: min(lun.number for lun in t.luns) for t in targets}
-            initiator = Libiscsi(here, timeline, folder.logs, folder.work, disks)
+        targets = self.lab.array.spec.targets
+        luns = {t.iqn: min(lun.number for lun in t.luns) for t in targets}
+        seat = Seat(self.runner, self.lab.timeline, self.lab.folder, luns)
+        initiator = self._kind.make(seat)
         initiator.start()
         self._initiator = initiator
         known = self.lab.access.known_to(self.name)
@@ -117,7 +112,7 @@ class LabHost:
             return
         if self._writer:
             self._writer.kill()
-        if isinstance(self._initiator, Libiscsi):
+        if self._initiator:
             self._initiator.kill()
 
     @property

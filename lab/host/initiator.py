@@ -1,30 +1,22 @@
-"""The initiator under test: open-iscsi in a host with its own kernel."""
+"""What an initiator is to a lab, and the initiators there are, by the command line's names.
+
+Each is a `Kind` that an installed package names as an entry point of the group
+`failover_lab.initiators`; ours are in pyproject.toml.
+"""
 
 from __future__ import annotations
 
-import ipaddress
-import re
-import struct
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from lab.array.access import Secrets
-from lab.commands import Process, Runner
-from lab.errors import BadInput, CommandFailed, LabError, WaitTimeout
+from lab.commands import Runner
+from lab.folder import Folder
+from lab.registry import Registry
 from lab.timeline import Timeline
-from lab.topology.topology import initiator_name
-from lab.waiting import wait_for
-from targets.base import ChapAccount, join_portal, split_portal
 
-_NOT_REACHED = {4, 5, 8, 11, 19, 24}
-"""What iscsiadm ends with when the array did not let the host in, rather than something here being
-broken: transport, login, their time-outs, refused, authentication (open-iscsi, iscsi_err.h)."""
-NAMES = ("open-iscsi", "libiscsi")
-"""The initiators there are, the usual one first."""
-_ISCSID_SOCKET = "@ISCSIADM_ABSTRACT_NAMESPACE"  # usr/mgmt_ipc.h of open-iscsi
+DEFAULT = "open-iscsi"
 
 
 @dataclass(frozen=True, order=True)
@@ -92,178 +84,43 @@ class Initiator(Protocol):
     def writer(self, session: Session) -> list[str]:
         """The command that writes to the disk of `session`, but for what the load adds."""
 
-
-def check_name(name: str) -> None:
-    """Raise BadInput, with what there is, unless there is an initiator of this name."""
-    if name not in NAMES:
-        raise BadInput(f"no initiator {name!r}; there are {', '.join(NAMES)}")
+    def kill(self) -> None:
+        """End at once what runs of it on this machine; its host's own kernel is ended by others."""
 
 
-class OpenIscsi:
-    """open-iscsi: iscsid and iscsiadm in a guest, sessions read from its kernel's sysfs."""
+@dataclass(frozen=True)
+class Seat:
+    """What an initiator is given: where its commands run, and where it puts what happens.
 
-    relogin_ms = 20_000.0
-    """NOP-Out interval and timeout 5 s each, Time2Wait 2 s, one retry after 3 s."""
-
-    def __init__(self, runner: Runner, timeline: Timeline, logs: Path) -> None:
-        self._runner, self._timeline, self._logs = runner, timeline, logs
-        self.name = runner.host
-        self._daemon: Process | None = None
-
-    def start(self) -> None:
-        """Start iscsid, whose log goes to the run folder, and wait until it answers."""
-        name = f"InitiatorName={initiator_name(self.name)}"
-        begin = (
-            f"echo {name} > /etc/iscsi/initiatorname.iscsi; modprobe -a iscsi_tcp sd_mod; "
-            "exec /usr/sbin/iscsid -f -d 3"
-        )
-        self._daemon = self._runner.start(
-            ["sh", "-c", begin], log=self._logs / f"{self.name}-iscsid.log"
-        )
-        wait_for(
-            f"iscsid of {self.name}",
-            lambda: self._runner.run(["cat", "/proc/net/unix"]).output,
-            until=lambda table: _ISCSID_SOCKET in table,
-            seconds=15.0,
-        )
-
-    def configure(self, name: str, value: str) -> None:
-        """Set `name` of /etc/iscsi/iscsid.conf, for targets that are discovered from now on."""
-        self._configure({name: value})
-
-    def _configure(self, settings: Mapping[str, str]) -> None:
-        # On standard input, as secrets come this way too: argument lists are shown where they fail.
-        lines = "".join(f"{name} = {value}\n" for name, value in settings.items())
-        self._runner.run(["sh", "-c", "cat >> /etc/iscsi/iscsid.conf"], stdin=lines)
-
-    def learn(self, known: Secrets) -> None:
-        """See Initiator.
-
-        iscsiadm copies these settings to its records, in the memory of the host.
-        """
-        settings = _chap("discovery.sendtargets.auth", known.discovery, None)
-        settings |= _chap("node.session.auth", known.login, known.mutual)
-        if settings:
-            self._configure(settings)
-
-    def freeze(self) -> None:
-        """Stop iscsid: sessions go on in the kernel, but nobody answers what targets ask for."""
-        self._runner.run(["sh", "-c", "kill -STOP $(pidof iscsid)"])
-
-    def thaw(self) -> None:
-        """Let iscsid go on."""
-        self._runner.run(["sh", "-c", "kill -CONT $(pidof iscsid)"])
-
-    def discover(self, portal: str) -> list[str]:
-        """See Initiator."""
-        shown = self._iscsiadm("-m", "discovery", "-t", "st", "-p", portal)
-        portals = [line.split(",")[0] for line in shown.splitlines() if "," in line]
-        self._timeline.add(self.name, "discovery", asked=portal, portals=portals)
-        return portals
-
-    def login(self, target: str, portal: str) -> Session:
-        """See Initiator."""
-        self._iscsiadm("-m", "node", "-T", target, "-p", portal, "--login", seconds=60.0)
-        wanted = join_portal(*split_portal(portal))
-        ours = wait_for(
-            f"a session of {self.name} with its disk",
-            lambda: [s for s in self.sessions() if s.target == target and s.persistent == wanted],
-            until=lambda found: any(s.device for s in found),
-            seconds=15.0,
-        )
-        return next(s for s in ours if s.device)
-
-    def logout(self, target: str) -> None:
-        """See Initiator."""
-        self._iscsiadm("-m", "node", "-T", target, "--logout", seconds=60.0)
-
-    def _iscsiadm(self, *arguments: str, seconds: float = 30.0) -> str:
-        argv = ["iscsiadm", *arguments]
-        if self._daemon and self._daemon.poll() is not None:
-            raise LabError(f"{self.name}: iscsid has ended; see logs/{self.name}-iscsid.log")
-        began = time.monotonic()
-        try:
-            return self._runner.run(argv, seconds=seconds).output
-        except CommandFailed as failed:
-            if failed.status in _NOT_REACHED:
-                what, took = f"{self.name}: `{' '.join(argv)}`", round(time.monotonic() - began, 1)
-                raise WaitTimeout(what, took, failed.output.strip()) from None
-            raise
-
-    def sessions(self) -> list[Session]:
-        """See Initiator."""
-        return parse_sessions(self._runner.run(["sh", "/run/lab/sessions"]).output)
-
-    def writer(self, session: Session) -> list[str]:
-        """See Initiator; a program of the guest."""
-        return ["python3", "/run/lab/writer.py", f"/dev/{session.device}"]
-
-
-def _chap(prefix: str, ours: ChapAccount | None, theirs: ChapAccount | None) -> dict[str, str]:
-    """The settings of open-iscsi for an account of the host, and one of the target."""
-    if ours is None:
-        return {}
-    found = {"authmethod": "CHAP", "username": ours.user, "password": ours.secret}
-    if theirs:
-        found |= {"username_in": theirs.user, "password_in": theirs.secret}
-    return {f"{prefix}.{name}": value for name, value in found.items()}
-
-
-def parse_sessions(text: str) -> list[Session]:
-    """What the guest program `sessions` printed, as Session objects, lowest number first.
-
-    Raises LabError with the text if it is not what that program prints.
+    `luns`: the number of the first disk of each target, by the target's name.
     """
-    try:
-        return _parse(text)
-    except (ValueError, struct.error) as wrong:
-        raise LabError(f"the list of sessions cannot be read ({wrong}): {text[:600]}") from None
+
+    runner: Runner
+    timeline: Timeline
+    folder: Folder
+    luns: Mapping[str, int]
 
 
-def _parse(text: str) -> list[Session]:
-    disks: dict[str, list[Disk]] = {}
-    connections: dict[tuple[str, str], str] = {}
-    rows: list[list[str]] = []
-    for line in text.splitlines():
-        kind, _, rest = line.partition("|")
-        if kind == "session":
-            rows.append(rest.split("|"))
-        elif kind == "disk":
-            number, lun, device, sectors, serial = rest.split("|")
-            disks.setdefault(number, []).append(Disk(int(lun), device, int(sectors) * 512, serial))
-        elif kind == "tcp":
-            match = re.match(
-                r"\s*\d+: ([0-9A-F]+):([0-9A-F]{4}) ([0-9A-F]+):([0-9A-F]{4}) 01 ", rest
-            )
-            if match:
-                local, peer = _portal(match[1], match[2]), _portal(match[3], match[4])
-                # Two sessions may have one peer: the kernel tells them apart by their own port.
-                for own in ("0", str(int(match[2], 16))):
-                    connections[own, peer] = f"{local} {peer}"
-    found = []
-    for number, target, state, address, port, kept, kept_port, own in rows:
-        current, persistent = _known_portal(address, port), _known_portal(kept, kept_port)
-        mine = tuple(sorted(disks.get(number, [])))
-        first = mine[0] if mine else Disk(0, "", 0, "")
-        found.append(
-            Session(
-                int(number), target, state, current, persistent, first.device, first.serial,
-                first.size_bytes, connections.get((own or "0", current), ""), mine,
-            )
-        )  # fmt: skip
-    return sorted(found, key=lambda session: session.sid)
+def _nothing() -> None:
+    pass
 
 
-def _known_portal(address: str, port: str) -> str:
-    # While a session comes up the kernel has neither ("(null)"), while it recovers no current one.
-    try:
-        return join_portal(str(ipaddress.ip_address(address.strip("[]"))), int(port))
-    except ValueError:
-        return ""
+@dataclass(frozen=True)
+class Kind:
+    """What an initiator is.
+
+    `make` makes the one of a host. With `own_kernel` that host has a kernel of its own; without, it
+    is a network namespace of this machine, and the runner a LocalRunner. `require` raises Missing
+    for what this machine lacks. `versions` are those of the software under test; it is given what
+    the release image says of its packages.
+    """
+
+    make: Callable[[Seat], Initiator]
+    own_kernel: bool
+    versions: Callable[[Mapping[str, str]], dict[str, str]]
+    require: Callable[[], None] = _nothing
 
 
-def _portal(address: str, port: str) -> str:
-    # /proc/net/tcp prints each 32-bit word of an address in the byte order of the machine.
-    words = [int(address[i : i + 8], 16) for i in range(0, len(address), 8)]
-    packed = struct.pack(f"={len(words)}I", *words)
-    return join_portal(str(ipaddress.ip_address(packed)), int(port, 16))
+INITIATORS = Registry("failover_lab.initiators", "initiator", Kind, DEFAULT)
+
+find = INITIATORS.find

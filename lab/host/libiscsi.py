@@ -16,17 +16,19 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from lab.array.access import Secrets
 from lab.commands import LocalProcess, LocalRunner, require
 from lab.errors import BadInput, CommandFailed, LabError, Missing, WaitTimeout
-from lab.host.initiator import Disk, Session
+from lab.host.initiator import Disk, Kind, Seat, Session
 from lab.host.nbd import NbdDisk
 from lab.observe.conversation import ASIDE
+from lab.portal import Portal
 from lab.timeline import Timeline
 from lab.topology.topology import initiator_name
 from lab.waiting import wait_for
-from targets.base import ChapAccount, join_portal, split_portal
+from targets.base import ChapAccount
 
 LOGIN_SECONDS = 60.0
 _SERIAL = re.compile(r"Unit Serial Number:\[(.*)\]")
@@ -118,7 +120,7 @@ class Libiscsi:
 
     def discover(self, portal: str) -> list[str]:
         """See Initiator; by iscsi-ls."""
-        url = f"iscsi://{join_portal(*split_portal(portal))}"
+        url = f"iscsi://{Portal.parse(portal)!s}"
         shown = self._reach(["iscsi-ls", "-i", self._iqn, url], self._known.discovery)
         portals = _PORTAL.findall(shown)
         self._timeline.add(self.name, "discovery", asked=portal, portals=portals)
@@ -139,7 +141,7 @@ class Libiscsi:
     def login(self, target: str, portal: str) -> Session:
         """See Initiator; starts a qemu-nbd that opens the disk, with its log in the run folder."""
         self._opened += 1
-        asked = join_portal(*split_portal(portal))
+        asked = str(Portal.parse(portal))
         device = f"nbd{self._opened}"
         options = {
             "driver": "iscsi", "transport": "tcp", "portal": asked, "target": target,
@@ -208,7 +210,7 @@ class Libiscsi:
     def _connection(self, disk: _Opened) -> str:
         shown = self._runner.run(["ss", "-tnpH", "state", "established"]).output
         ours = [line for line in shown.splitlines() if f"pid={disk.process.pid}," in line]
-        ends = [[join_portal(*split_portal(end)) for end in line.split()[2:4]] for line in ours]
+        ends = [[str(Portal.parse(end)) for end in line.split()[2:4]] for line in ours]
         return " ".join(ends[0]) if ends else ""
 
     def _identity(self, disk: _Opened, portal: str) -> tuple[str, int]:
@@ -239,16 +241,24 @@ class Libiscsi:
             self._disks.remove(disk)
 
     def kill(self) -> None:
-        """SIGKILL to every qemu-nbd: the disks they had open are gone."""
+        """See Initiator; SIGKILL to every qemu-nbd: the disks they had open are gone."""
         for disk in self._disks:
             disk.process.kill()
 
-    @staticmethod
-    def versions() -> dict[str, str]:
-        """The versions of libiscsi and QEMU on this machine."""
-        here = LocalRunner("this machine")
-        found = {"libiscsi": "unknown"}
-        with contextlib.suppress(LabError):  # where packages are not Debian's
-            shown = here.run(["dpkg-query", "-W", "-f", "${Version}\n", "libiscsi[0-9]*"]).output
-            found["libiscsi"] = shown.split()[0]
-        return {**found, "qemu": here.run(["qemu-nbd", "-V"]).output.split()[1]}
+
+def _make(seat: Seat) -> Libiscsi:
+    runner = cast(LocalRunner, seat.runner)  # as `own_kernel` promises
+    return Libiscsi(runner, seat.timeline, seat.folder.logs, seat.folder.work, seat.luns)
+
+
+def _versions(_image: Mapping[str, str]) -> dict[str, str]:
+    """The versions of libiscsi and QEMU on this machine."""
+    here = LocalRunner("this machine")
+    found = {"libiscsi": "unknown"}
+    with contextlib.suppress(LabError):  # where packages are not Debian's
+        shown = here.run(["dpkg-query", "-W", "-f", "${Version}\n", "libiscsi[0-9]*"]).output
+        found["libiscsi"] = shown.split()[0]
+    return {**found, "qemu": here.run(["qemu-nbd", "-V"]).output.split()[1]}
+
+
+KIND = Kind(_make, own_kernel=False, versions=_versions, require=require_libiscsi)

@@ -109,8 +109,8 @@ class AddressWatcher:
 
     def _watch(self, sock: socket.socket) -> None:
         while True:
-            readable, _, _ = select.select([sock, self._wake], [], [])
-            if sock in readable:
+            readable, _, _ = select.select([sock.fileno(), self._wake], [], [])
+            if sock.fileno() in readable:
                 self._receive(sock)
             elif readable:  # asked to stop, and nothing is left to read
                 return

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -76,18 +78,31 @@ def _tshark(files: Sequence[Path], options: Sequence[str], seconds: float) -> li
     merge = [mergecap, "-I", "none", "-w", "-", *map(str, files)]
     read = [tshark, "-r", "-", "-n", *options, "-T", "fields", "-E", "aggregator=\x1f"]
     read += [part for field in FIELDS for part in ("-e", field)]
-    with subprocess.Popen(merge, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as merging:
+    with (
+        tempfile.TemporaryFile() as complaints,
+        subprocess.Popen(merge, stdout=subprocess.PIPE, stderr=complaints) as merging,
+        subprocess.Popen(
+            read, stdin=merging.stdout, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as reading,
+    ):
+        assert merging.stdout
+        # Now tshark alone holds that end: if it ends early, mergecap does too, instead of waiting.
+        merging.stdout.close()
         try:
-            done = subprocess.run(
-                read, stdin=merging.stdout, capture_output=True, timeout=seconds, check=False
-            )
+            out, errors = reading.communicate(timeout=seconds)
+            merged = merging.wait(seconds)
         except subprocess.TimeoutExpired:
-            merging.kill()
             raise CommandFailed("this machine", read, None, "") from None
-        said = merging.stderr.read().decode(errors="replace") if merging.stderr else ""
-    if merging.returncode:
-        raise CommandFailed("this machine", merge, merging.returncode, said)
-    if done.returncode:
-        text = done.stderr.decode(errors="replace")
-        raise CommandFailed("this machine", read, done.returncode, text)
-    return [parse(line) for line in done.stdout.decode(errors="replace").split("\n") if line]
+        finally:
+            for process in (reading, merging):
+                if process.poll() is None:
+                    process.kill()
+        complaints.seek(0)
+        said = complaints.read().decode(errors="replace")
+    unheard = merged == -signal.SIGPIPE
+    if merged and not unheard:
+        raise CommandFailed("this machine", merge, merged, said)
+    if reading.returncode or unheard:
+        text = errors.decode(errors="replace").strip() or "it ended too early" * unheard
+        raise CommandFailed("this machine", read, reading.returncode, text)
+    return [parse(line) for line in out.decode(errors="replace").split("\n") if line]

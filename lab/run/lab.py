@@ -11,11 +11,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from mininet.log import setLogLevel
-from mininet.net import Mininet
-from mininet.node import Host
-from mininet.nodelib import LinuxBridge
-
 from lab import sandbox
 from lab.array import heads
 from lab.array.access import Access
@@ -34,9 +29,9 @@ from lab.guest.seed import guest_program
 from lab.guest.ssh import Keys
 from lab.host import initiator
 from lab.host.host import LabHost
-from lab.host.libiscsi import Libiscsi
+from lab.mininet_classes import Host, LinuxBridge, Mininet, setLogLevel
 from lab.observe import Capture, decode
-from lab.timeline import Timeline
+from lab.timeline import TAKE_DOWN, Timeline
 from lab.topology.heads import HeadsTopo
 from lab.topology.topology import ArrayTopo, HostSpec
 from lab.waiting import wait_for
@@ -58,7 +53,7 @@ class Setup:
     target: str = engines.DEFAULT
     seed: int = 1
     full_capture: bool = False
-    initiator: str = initiator.NAMES[0]
+    initiator: str = initiator.DEFAULT
 
 
 def give_queues(runner: Runner, interfaces: Sequence[str]) -> None:
@@ -82,6 +77,7 @@ class Lab(AbstractContextManager["Lab"]):
     def __init__(self, setup: Setup, folder: Folder, timeline: Timeline, say: Say) -> None:
         self.setup, self.folder, self.timeline, self.say = setup, folder, timeline, say
         self.hosts: dict[str, LabHost] = {}
+        self._initiators = initiator.find(setup.initiator)
         self.switch = LocalRunner("switch")
         self._undo = ExitStack()
         self._faults: dict[int, AbstractContextManager[Any]] = {}
@@ -99,6 +95,7 @@ class Lab(AbstractContextManager["Lab"]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.mark(TAKE_DOWN)
         # With the first error as context, so that a clean-up that fails does not hide it.
         self._undo.__exit__(kind, error, trace)
 
@@ -121,7 +118,7 @@ class Lab(AbstractContextManager["Lab"]):
                 self._boot(spec, node, space, keys)
             else:
                 self._address(spec, node)
-            self.hosts[spec.name] = LabHost(self, spec, node)
+            self.hosts[spec.name] = LabHost(self, spec, node, self._initiators)
             self._undo.callback(self.hosts[spec.name].close)
         self._observe(nodes)
         self.array = self._make_array(nodes, space, keys)
@@ -137,7 +134,7 @@ class Lab(AbstractContextManager["Lab"]):
         # Its first use would raise limits of the whole machine (mininet.util.fixLimits).
         Mininet.inited = True
         topo = self.setup.topo
-        kernels = [*topo.initiators] if self.setup.initiator == initiator.NAMES[0] else []
+        kernels = [*topo.initiators] if self._initiators.own_kernel else []
         if isinstance(topo, HeadsTopo):
             heads.check(self.setup.target, self.setup.policy)
             kernels += topo.heads
@@ -263,11 +260,25 @@ class Lab(AbstractContextManager["Lab"]):
         """Who may log in, and with what secrets."""
         return self.setup.policy.access
 
-    def host(self, name: str) -> LabHost:
-        """The host `name`; LabError if the topology has none."""
-        if name not in self.hosts:
-            raise LabError(f"no host {name}; there is {', '.join(self.hosts)}")
-        return self.hosts[name]
+    def host(self, which: str | int = 0) -> LabHost:
+        """The host of that name, or that place in the topology: 0 is the first one added.
+
+        LabError if the topology has none.
+        """
+        names = [*self.hosts]
+        if isinstance(which, int) and 0 <= which < len(names):
+            which = names[which]
+        if not isinstance(which, str) or which not in self.hosts:
+            raise LabError(f"no host {which}; there is {', '.join(names)}")
+        return self.hosts[which]
+
+    def some_hosts(self, count: int) -> list[LabHost]:
+        """The first `count` hosts of the topology; LabError if it has not as many."""
+        return [self.host(place) for place in range(count)]
+
+    def mark(self, moment: str) -> None:
+        """Put `moment` on the timeline, for a check that judges what was before it."""
+        self.timeline.add("lab", "moment", name=moment)
 
     def switch_end(self, name: str) -> str:
         """The switch's interface where port or host `name` is plugged in; LabError if it is not."""
@@ -310,10 +321,7 @@ class Lab(AbstractContextManager["Lab"]):
     def versions(self) -> dict[str, str]:
         """Versions of everything under test."""
         first = next(iter(self.hosts.values()))
-        if isinstance(first.initiator, Libiscsi):
-            software = first.initiator.versions()
-        else:
-            software = {"open-iscsi": self.setup.image.versions.get("open-iscsi", "unknown")}
+        software = self._initiators.versions(self.setup.image.versions)
         kernel = first.runner.run(["uname", "-r"]).output.strip()
         return {"kernel": kernel, **software, **self.array.versions()}
 

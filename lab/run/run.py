@@ -10,19 +10,19 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from lab import checks, sandbox
 from lab.array.access import seek_secrets
+from lab.array.policy import Policy
 from lab.checks.address import owners_at
 from lab.errors import BadInput, LabError, Missing, WaitTimeout
 from lab.folder import Folder
 from lab.guest import image as release
 from lab.host import initiator as initiators
-from lab.host.libiscsi import require_libiscsi
 from lab.portal import ip_of
 from lab.report import write_report
 from lab.run.lab import Lab, Setup
@@ -48,7 +48,8 @@ class Plan:
     seed: int
     command: str
     target: str = engines.DEFAULT
-    initiator: str = initiators.NAMES[0]
+    initiator: str = initiators.DEFAULT
+    policy: Policy = field(default_factory=Policy)
 
     @property
     def shown(self) -> Path:
@@ -110,15 +111,15 @@ def plan(
     release_name: str,
     seed: int,
     say: Callable[[str], None],
-    initiator: str = initiators.NAMES[0],
+    initiator: str = initiators.DEFAULT,
 ) -> Plan:
     """Check everything that can be checked before a lab is built, and get the release image."""
     name = topology_name or scenario.topology
     topo = loading.topology(name)
-    engine = target or scenario.targets[0]
+    engine = target or next(iter(scenario.targets), None)
     check_fits(scenario, topo, name, engine, initiator)
-    if initiator == "libiscsi":
-        require_libiscsi()
+    assert engine is not None  # or check_fits would have refused it
+    initiators.find(initiator).require()
     disks = sum(lun.size_mib for one in topo.storage.targets for lun in one.luns) << 20
     new = not out.exists()
     folder = make_folder(out, disks + _SPARE_BYTES)
@@ -128,9 +129,10 @@ def plan(
         discard_folder(folder, new)
         raise
     asked = scenario.asked_as or scenario.name
+    policy = scenario.policy_for(topo)
     command = f"lab run {asked} --topology {name} --target {engine} --release {release_name}"
     command += f" --seed {seed} --initiator {initiator}"
-    return Plan(scenario, topo, name, image, folder, seed, command, engine, initiator)
+    return Plan(scenario, topo, name, image, folder, seed, command, engine, initiator, policy)
 
 
 def run(plan: Plan) -> dict[str, Any]:
@@ -170,7 +172,7 @@ def _run_and_judge(plan: Plan) -> None:
     began, scenario = time.time(), plan.scenario
     timeline = Timeline(plan.folder.path / "timeline.jsonl")
     setup = Setup(
-        plan.topo, plan.image, scenario.policy, plan.target, plan.seed,
+        plan.topo, plan.image, plan.policy, plan.target, plan.seed,
         full_capture=scenario.full_capture, initiator=plan.initiator,
     )  # fmt: skip
     must: list[checks.Check] = []
@@ -207,14 +209,14 @@ def _run_and_judge(plan: Plan) -> None:
             "started": datetime.fromtimestamp(began, UTC).isoformat(timespec="milliseconds"),
             "duration_s": round(time.time() - began, 3),
             "seed": plan.seed,
-            "policy": {"mode": scenario.policy.mode, "redirect": scenario.policy.redirect},
+            "policy": {"mode": plan.policy.mode, "redirect": plan.policy.redirect},
             "command": plan.command,
         }
         write_result(plan.folder.path, result)
         write_report(plan.folder.path)
-        if scenario.policy.access.secrets:
+        if plan.policy.access.secrets:
             # Result and report are searched as well, so what is found comes into the next ones.
-            seek_secrets(plan.folder.path, scenario.policy.access.secrets, timeline)
+            seek_secrets(plan.folder.path, plan.policy.access.secrets, timeline)
             write_result(plan.folder.path, result | _judged(trouble, timeline, must))
             write_report(plan.folder.path)
         timeline.close()

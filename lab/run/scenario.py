@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import pkgutil
@@ -15,15 +16,18 @@ from lab.array.array import Policy
 from lab.checks import Check
 from lab.errors import BadInput
 from lab.host import initiator as initiators
+from lab.topology.heads import HeadsTopo
 from lab.topology.loading import load_file
 from lab.topology.topology import ArrayTopo
 from targets import engines
-from targets.engines import ENGINES
+from targets.engines import ABILITIES
 
 if TYPE_CHECKING:
     from lab.run.lab import Lab
 
 Act = Callable[["Lab"], Iterable[Check]]
+PolicyOf = Callable[[ArrayTopo], Policy]
+"""A policy that names hosts and ports takes their names from the topology that is run."""
 
 _catalogue: dict[str, Scenario] = {}
 
@@ -34,20 +38,42 @@ class Scenario:
 
     name: str
     act: Act
-    hosts: tuple[str, ...] = ("h1",)
+    hosts: int | tuple[str, ...] = 1
+    ports: int = 1
     topology: str = "one_switch"
-    policy: Policy = field(default_factory=Policy)
+    policy: Policy | PolicyOf = field(default_factory=Policy)
     full_capture: bool = False
     listed: bool = True
-    targets: tuple[str, ...] = tuple(ENGINES)
+    needs: tuple[str, ...] = ()
     not_for: Mapping[str, str] = field(default_factory=dict)
     asked_as: str = ""
     """What the command line calls it: its name, or the FILE.py:name that it was found in."""
 
     @property
+    def targets(self) -> tuple[str, ...]:
+        """The engines that it can be run with: the usual one first, if it can.
+
+        One that a package brings and that cannot be imported is none of them.
+        """
+        found = []
+        for name in engines.ENGINES:
+            with contextlib.suppress(BadInput):
+                found += [name] if not self.lacking(name) else []
+        return tuple(found)
+
+    def lacking(self, target: str) -> list[str]:
+        """What it needs and the engine `target` cannot do."""
+        abilities = engines.find(target).abilities
+        return [need for need in self.needs if need not in abilities]
+
+    def policy_for(self, topo: ArrayTopo) -> Policy:
+        """What its array is told on `topo`."""
+        return self.policy(topo) if callable(self.policy) else self.policy
+
+    @property
     def initiators(self) -> tuple[str, ...]:
         """Those that it can be run with."""
-        return tuple(name for name in initiators.NAMES if name not in self.not_for)
+        return tuple(name for name in initiators.INITIATORS if name not in self.not_for)
 
     @property
     def title(self) -> str:
@@ -62,21 +88,24 @@ class Scenario:
 
 def scenario(
     *,
-    hosts: Sequence[str] = ("h1",),
+    hosts: int | str | Sequence[str] = 1,
+    ports: int = 1,
     topology: str = "one_switch",
-    policy: Policy | None = None,
+    policy: Policy | PolicyOf | None = None,
     full_capture: bool = False,
     listed: bool = True,
-    targets: Sequence[str] = tuple(ENGINES),
+    needs: Sequence[str] = (),
     not_for: Mapping[str, str] | None = None,
 ) -> Callable[[Act], Act]:
     """Put a function into the catalogue, under its name with hyphens.
 
-    `hosts` are those that it acts on, `topology` is what it runs on unless the command line says
-    otherwise, `policy` what its array is told, `full_capture` records all frames instead of control
-    traffic only. One that is not `listed` runs by name but is no promise of the catalogue: a
-    negative control. `targets` are the engines that it can be run with, the usual one first.
-    `not_for` names the initiators that it cannot be run with, and why.
+    `hosts` says how many it acts on, or which, by their names; `ports` how many the array must
+    have. `topology` is what it runs on unless the command line says otherwise. `policy` is what its
+    array is told: a Policy, or a function that makes one for a topology and so can name its hosts
+    and ports. `full_capture` records all frames instead of control traffic only. A scenario that is
+    not `listed` runs by name but is no promise of the catalogue: a negative control. `needs` are
+    abilities of the target engine (targets.engines.ABILITIES): it runs with those that have all of
+    them. `not_for` names the initiators that it cannot be run with, and why.
     """
 
     def register(act: Act) -> Act:
@@ -84,10 +113,14 @@ def scenario(
         if name in _catalogue:
             places = f"{_place(_catalogue[name].act)} and {_place(act)}"
             raise BadInput(f"{places}: two scenarios are called {name}; rename one")
-        needed = (hosts,) if isinstance(hosts, str) else tuple(hosts)
+        for need in needs:
+            if need not in ABILITIES:
+                known = ", ".join(ABILITIES)
+                raise BadInput(f"{_place(act)}: no ability {need!r}; there are {known}")
+        names = (hosts,) if isinstance(hosts, str) else hosts
         _catalogue[name] = Scenario(
-            name, act, needed, topology, policy or Policy(), full_capture, listed, tuple(targets),
-            dict(not_for or {}),
+            name, act, names if isinstance(names, int) else tuple(names), ports, topology,
+            policy or Policy(), full_capture, listed, tuple(needs), dict(not_for or {}),
         )  # fmt: skip
         return act
 
@@ -104,30 +137,50 @@ def check_fits(
     topo: ArrayTopo,
     place: str,
     target: str | None = None,
-    initiator: str = initiators.NAMES[0],
+    initiator: str = initiators.DEFAULT,
 ) -> None:
-    """Raise BadInput if the topology at `place` lacks a host or port that the scenario needs, or
-    the engine `target` or the `initiator` is unknown, or cannot do what it needs."""
-    initiators.check_name(initiator)
+    """Raise BadInput if the topology at `place` lacks what the scenario needs, or the engine
+    `target` or the `initiator` is unknown, or cannot do what it needs."""
+    initiators.find(initiator)
     if initiator in one.not_for:
         why = one.not_for[initiator]
         raise BadInput(f"scenario {one.name} cannot be run with --initiator {initiator}: {why}")
-    if target:
-        engines.find(target)
-    if target and target not in one.targets:
-        raise BadInput(f"scenario {one.name} needs --target {' or '.join(one.targets)}")
+    _check_target(one, target)
+    where, needs = f"{place}: scenario {one.name}", f"{place}: scenario {one.name} needs"
+    if "heads" in one.needs and not isinstance(topo, HeadsTopo):
+        raise BadInput(f"{needs} an array with heads; the topology has none; try two_heads")
     hosts, ports = [*topo.initiators], [port.name for port in topo.storage.ports]
-    named = (*one.policy.fixed, *one.policy.serve, *one.policy.access.names)
-    for wanted, there, what in (
-        ((*one.hosts, *named), hosts, "host"),
-        (one.policy.fixed.values(), ports, "port"),
+    for count, there, what in (
+        (one.hosts if isinstance(one.hosts, int) else 0, hosts, "host"),
+        (one.ports, ports, "port"),
     ):
+        if len(there) < count:
+            raise BadInput(
+                f"{needs} {count} {what}s; the topology has {len(there)}: {', '.join(there)}"
+            )
+    try:
+        policy = one.policy_for(topo)
+    except BadInput as lacks:
+        raise BadInput(f"{where}: {lacks}") from None
+    by_name = one.hosts if isinstance(one.hosts, tuple) else ()
+    named = (*by_name, *policy.fixed, *policy.serve, *policy.access.names)
+    for wanted, there, what in ((named, hosts, "host"), (policy.fixed.values(), ports, "port")):
         lacking = [name for name in wanted if name not in there]
         if lacking:
             raise BadInput(
-                f"{place}: scenario {one.name} needs {what} {lacking[0]}; "
+                f"{needs} {what} {lacking[0]}; "
                 f"there is {', '.join(there)}; rename one or choose another topology"
             )
+
+
+def _check_target(one: Scenario, target: str | None) -> None:
+    """Raise BadInput if the engine `target` (None: any) cannot do what the scenario needs."""
+    able_to_all = not target and one.targets
+    lacking = one.lacking(target) if target else list(one.needs)
+    if lacking and not able_to_all:
+        able = f"--target {' or '.join(one.targets)}" if one.targets else "another target engine"
+        what = " and ".join(f"{need} ({ABILITIES[need]})" for need in lacking)
+        raise BadInput(f"scenario {one.name} needs {able}: {target or 'no engine'} lacks {what}")
 
 
 def catalogue() -> dict[str, Scenario]:

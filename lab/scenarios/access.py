@@ -8,6 +8,7 @@ wrong one is refused at the data port, with 0x0201 by either target.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from lab.array.access import Access, Secrets
 from lab.array.array import Policy
@@ -30,11 +31,12 @@ from lab.checks import (
     served_at,
     session_survived,
 )
-from lab.faults.network import cable_pulled
 from lab.host.attempts import try_discovery, try_login
 from lab.run.lab import Lab
-from lab.run.scenario import scenario
-from lab.scenarios.promises import undisturbed
+from lab.run.scenario import PolicyOf, scenario
+from lab.scenarios.promises import lose_serving_port, under_load, undisturbed
+from lab.topology.topology import ArrayTopo
+from targets import engines
 from targets.base import ChapAccount
 
 HOSTS = ChapAccount("hosts", "sesame-for-the-hosts")
@@ -47,42 +49,49 @@ ARRAY_AS_HOST = ChapAccount(ARRAY.user, ARRAY.secret)
 
 ONE_WAY, BOTH_WAYS = Secrets(HOSTS, discovery=ASKING), Secrets(HOSTS, ARRAY, ASKING)
 REFUSED = "0x0201"
-NOT_ALLOWED = {"tgt": "0x0203", "lio": "0x0202"}
-"""What a target says to a host that its access list does not name: not found, or forbidden. The
-front that is ours says the latter, and does not redirect such a host; tgt's redirects it."""
 ONLY_OPEN_ISCSI = {"libiscsi": "how a refused login ended is told by iscsiadm's exit status"}
 NOTICES = {"node.conn[0].timeo.noop_out_interval": "1", "node.conn[0].timeo.noop_out_timeout": "1"}
 """A host that notices after 2 s, not 10, that its port is dead: how soon is not the point here."""
 
 
+def _knows(array: Secrets, *others: Secrets) -> PolicyOf:
+    """The array and the first host know `array`; the second, the third, … know `others` instead."""
+
+    def policy(topo: ArrayTopo) -> Policy:
+        return Policy(access=Access(array, dict(zip([*topo.initiators][1:], others, strict=False))))
+
+    return policy
+
+
+def _can(lab: Lab, ability: str) -> bool:
+    """Whether the target engine of `lab` has this ability."""
+    return ability in engines.find(lab.setup.target).abilities
+
+
 def _back_after_loss(lab: Lab, who: set[str]) -> list[Check]:
-    """h1 proves itself at a data port, loses it, and proves itself again at another."""
-    h1, virtual, data = lab.host("h1"), lab.array.virtual, lab.array.data_addresses()
+    """A host proves itself at a data port, loses it, and proves itself again at another."""
+    virtual, data = lab.array.virtual, lab.array.data_addresses()
     for name, value in NOTICES.items() if lab.setup.initiator == "open-iscsi" else ():
-        h1.open_iscsi.configure(name, value)
-    lost = h1.login().address
-    h1.start_writing()
-    h1.keeps_writing()
-    lab.begin(cable_pulled(lab, lab.array.port_of(lost)))
-    h1.keeps_writing()
-    h1.stop_and_verify()
+        lab.host().open_iscsi.configure(name, value)
+    h1, lost = lose_serving_port(lab)
     return [
-        redirected_at_login("h1", virtual, to=data),
-        served_at("h1", data - {lost}, "after"),
-        proved("h1", lost, who),
-        proved("h1", data - {lost}, who),
+        redirected_at_login(h1.name, virtual, to=data),
+        served_at(h1.name, data - {lost}, "after"),
+        proved(h1.name, lost, who),
+        proved(h1.name, data - {lost}, who),
         no_secret_leaked(),
-        *undisturbed("h1", h1.initiator.relogin_ms),
+        *undisturbed(h1.name, h1.initiator.relogin_ms),
     ]
 
 
-@scenario(policy=Policy(mode="redirect-only", access=Access(ONE_WAY)))
+@scenario(ports=2, policy=Policy(mode="redirect-only", access=Access(ONE_WAY)))
 def redirect_with_chap(lab: Lab) -> Iterable[Check]:
     """A host is redirected, proves itself at the data port, loses it, and proves itself anew."""
     return _back_after_loss(lab, {"host"})
 
 
 @scenario(
+    ports=2,
     policy=Policy(mode="redirect-only", access=Access(BOTH_WAYS)),
     not_for={"libiscsi": "in QEMU it cannot want a proof of the target"},
 )
@@ -92,49 +101,48 @@ def redirect_with_mutual_chap(lab: Lab) -> Iterable[Check]:
 
 
 @scenario(
-    hosts=("h1", "h2"),
-    policy=Policy(redirect="none", access=Access(BOTH_WAYS, {"h2": Secrets(WRONG)})),
+    hosts=2,
+    policy=lambda topo: replace(_knows(BOTH_WAYS, Secrets(WRONG))(topo), redirect="none"),
     full_capture=True,
     not_for=ONLY_OPEN_ISCSI,
 )
 def served_with_chap(lab: Lab) -> Iterable[Check]:
     """At the virtual port that serves hosts itself, both sides prove themselves; one cannot."""
-    h1, h2, virtual = lab.host("h1"), lab.host("h2"), lab.array.virtual
+    (h1, h2), virtual = lab.some_hosts(2), lab.array.virtual
     h1.login()
     try_login(h2)
     h1.write_and_verify()
     return [
-        login_answered("h1", virtual, "0x0000"),
-        proved("h1", virtual, {"host", "target"}),
-        served_at("h1", virtual, "after"),
-        login_refused("h2", virtual, REFUSED),
-        nothing_served("h2"),
+        login_answered(h1.name, virtual, "0x0000"),
+        proved(h1.name, virtual, {"host", "target"}),
+        served_at(h1.name, virtual, "after"),
+        login_refused(h2.name, virtual, REFUSED),
+        nothing_served(h2.name),
         no_secret_leaked(),
-        *_lives_on("h1"),
+        *_lives_on(h1.name),
     ]
 
 
 @scenario(
-    hosts=("h1", "h2", "h3"),
+    hosts=3,
     topology="four_hosts",
-    policy=Policy(
-        access=Access(
-            Secrets(discovery=ASKING),
-            {"h2": Secrets(discovery=ChapAccount("asking", WRONG.secret)), "h3": Secrets()},
-        )
+    policy=_knows(
+        Secrets(discovery=ASKING),
+        Secrets(discovery=ChapAccount("asking", WRONG.secret)),
+        Secrets(),
     ),
     not_for=ONLY_OPEN_ISCSI,
 )
 def discovery_with_chap(lab: Lab) -> Iterable[Check]:
     """The virtual port names itself to a host with the secret, and nothing to those without."""
-    virtual = lab.array.virtual
-    lab.host("h1").discover()
-    for name in ("h2", "h3"):
-        try_discovery(lab.host(name))
+    (h1, h2, h3), virtual = lab.some_hosts(3), lab.array.virtual
+    h1.discover()
+    for host in (h2, h3):
+        try_discovery(host)
     return [
-        discovery_hides_ports("h1", virtual),
-        discovery_refused("h2", virtual, REFUSED),
-        discovery_refused("h3", virtual, REFUSED),
+        discovery_hides_ports(h1.name, virtual),
+        discovery_refused(h2.name, virtual, REFUSED),
+        discovery_refused(h3.name, virtual, REFUSED),
         no_secret_leaked(),
         kernel_quiet(),
         reached(),
@@ -153,56 +161,49 @@ def _lives_on(host: str) -> list[Check]:
     ]
 
 
-def _stranger(lab: Lab, name: str = "h2") -> list[Check]:
-    """While h1 writes, a host that cannot prove itself tries to log in."""
-    h1 = lab.host("h1")
-    h1.login()
-    h1.start_writing()
-    h1.keeps_writing(100)
-    try_login(lab.host(name))
+def _stranger(lab: Lab) -> list[Check]:
+    """While the first host writes, the second, which cannot prove itself, tries to log in."""
+    h1, h2 = under_load(lab), lab.host(1)
+    try_login(h2)
     h1.keeps_writing(100)
     h1.stop_and_verify()
     return [
-        nothing_served(name),
+        nothing_served(h2.name),
         no_secret_leaked(),
-        *_lives_on("h1"),
+        *_lives_on(h1.name),
     ]
 
 
 @scenario(
-    hosts=("h1", "h2"),
-    policy=Policy(access=Access(ONE_WAY, {"h2": Secrets(WRONG)})),
+    hosts=2,
+    policy=_knows(ONE_WAY, Secrets(WRONG)),
     full_capture=True,
     not_for=ONLY_OPEN_ISCSI,
 )
 def chap_wrong_secret(lab: Lab) -> Iterable[Check]:
     """A host with a wrong secret is redirected, and refused at the data port; another writes on."""
     found = _stranger(lab)
-    return [login_refused("h2", lab.array.data_addresses(), REFUSED), *found]
+    return [login_refused(lab.host(1).name, lab.array.data_addresses(), REFUSED), *found]
 
 
 @scenario(
-    hosts=("h1", "h2"),
-    policy=Policy(access=Access(ONE_WAY, {"h2": Secrets()})),
+    hosts=2,
+    policy=_knows(ONE_WAY, Secrets()),
     full_capture=True,
     not_for=ONLY_OPEN_ISCSI,
 )
 def chap_missing_secret(lab: Lab) -> Iterable[Check]:
-    """A host without a secret is refused: by tgt at the virtual port, for it offers no method."""
+    """A host without a secret is refused; it offers no method of authentication."""
     found = _stranger(lab)
-    at = {"tgt": lab.array.virtual, "lio": lab.array.data_addresses()}
-    return [login_refused("h2", at[lab.array.engine.name], REFUSED), *found]
+    # A target that is the virtual port itself asks there already which methods a host offers.
+    at = {lab.array.virtual} if _can(lab, "redirects") else lab.array.data_addresses()
+    return [login_refused(lab.host(1).name, at, REFUSED), *found]
 
 
 @scenario(
-    hosts=("h1", "h2", "h3"),
+    hosts=3,
     topology="four_hosts",
-    policy=Policy(
-        access=Access(
-            BOTH_WAYS,
-            {"h2": Secrets(HOSTS, WRONG_ARRAY), "h3": Secrets(ARRAY_AS_HOST)},
-        )
-    ),
+    policy=_knows(BOTH_WAYS, Secrets(HOSTS, WRONG_ARRAY), Secrets(ARRAY_AS_HOST)),
     full_capture=True,
     not_for=ONLY_OPEN_ISCSI,
 )
@@ -210,53 +211,57 @@ def chap_wrong_direction(lab: Lab) -> Iterable[Check]:
     """A host does not believe the array, whose proof is wrong for it; another shows that proof."""
     data = lab.array.data_addresses()
     found = _stranger(lab)
-    try_login(lab.host("h3"))
+    _, h2, h3 = lab.some_hosts(3)
+    try_login(h3)
     return [
-        host_refused("h2", data),
-        login_refused("h3", data, REFUSED),
-        nothing_served("h3"),
+        host_refused(h2.name, data),
+        login_refused(h3.name, data, REFUSED),
+        nothing_served(h3.name),
         *found,
     ]
 
 
 @scenario(
-    hosts=("h1", "h2"),
-    policy=Policy(access=Access(ONE_WAY, {"h2": Secrets(HOSTS, ARRAY)})),
+    hosts=2,
+    policy=_knows(ONE_WAY, Secrets(HOSTS, ARRAY)),
     full_capture=True,
     not_for=ONLY_OPEN_ISCSI,
 )
 def chap_no_proof(lab: Lab) -> Iterable[Check]:
     """A host wants a proof of an array that has no secret for it: no login."""
     found = _stranger(lab)
-    data = lab.array.data_addresses()
-    refused = {"tgt": login_refused("h2", data, REFUSED), "lio": host_refused("h2", data)}
-    return [refused[lab.array.engine.name], *found]
+    h2, data = lab.host(1), lab.array.data_addresses()
+    if _can(lab, "refuses-to-prove"):
+        return [login_refused(h2.name, data, REFUSED), *found]
+    return [host_refused(h2.name, data), *found]
 
 
 @scenario(
-    hosts=("h1", "h2"),
-    policy=Policy(access=Access(ONE_WAY, allowed=("h1",))),
+    hosts=2,
+    policy=lambda topo: Policy(access=Access(ONE_WAY, allowed=(next(iter(topo.initiators)),))),
+    ports=2,
     full_capture=True,
     not_for=ONLY_OPEN_ISCSI,
 )
 def initiator_not_allowed(lab: Lab) -> Iterable[Check]:
     """A host with the right secret that is not on the list is told of nothing, and refused."""
-    h2, virtual, data = lab.host("h2"), lab.array.virtual, lab.array.data_addresses()
+    h2, virtual, data = lab.host(1), lab.array.virtual, lab.array.data_addresses()
     try_discovery(h2)
     found = _stranger(lab)
     try_login(h2, lab.array.address_of(lab.array.spec.ports[1].name))
-    engine = lab.array.engine.name
-    at = {"tgt": data, "lio": data | {virtual}}
+    # A virtual port of ours knows the list, and redirects nobody who is not on it.
+    at = data if _can(lab, "redirects") else data | {virtual}
+    status = "0x0203" if _can(lab, "hides-targets") else "0x0202"  # not found, or forbidden
     return [
-        discovery_refused("h2", virtual, "0x0000"),
-        login_refused("h2", at[engine], NOT_ALLOWED[engine]),
+        discovery_refused(h2.name, virtual, "0x0000"),
+        login_refused(h2.name, at, status),
         *found,
     ]
 
 
 @scenario(
-    hosts=("h1", "h2"),
-    policy=Policy(access=Access(Secrets(), {"h2": Secrets(WRONG)})),
+    hosts=2,
+    policy=_knows(Secrets(), Secrets(WRONG)),
     full_capture=True,
     listed=False,
     not_for=ONLY_OPEN_ISCSI,
@@ -269,7 +274,7 @@ def control_chap_not_checked(lab: Lab) -> Iterable[Check]:
 @scenario(policy=Policy(access=Access(ONE_WAY)), listed=False, not_for=ONLY_OPEN_ISCSI)
 def control_secret_in_a_log(lab: Lab) -> Iterable[Check]:
     """What a host is configured with is collected for its support, secrets and all."""
-    h1 = lab.host("h1")
+    h1 = lab.host()
     h1.login()
     shown = h1.runner.run(["iscsiadm", "-m", "node", "-S", "-T", lab.array.spec.iqn])
     (lab.folder.logs / "h1-support.log").write_text(shown.output)

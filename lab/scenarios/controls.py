@@ -13,46 +13,38 @@ from lab.checks import Check, same_connection
 from lab.faults.network import block_overwritten, cable_pulled, second_owner
 from lab.run.lab import Lab
 from lab.run.scenario import scenario
-from lab.scenarios.promises import TAKEOVER_BUDGET_MS, undisturbed
+from lab.scenarios.promises import TAKEOVER_BUDGET_MS, under_load, undisturbed
 
 
 @scenario(policy=Policy(controller=False), listed=False)
 def control_no_controller(lab: Lab) -> Iterable[Check]:
     """port-takeover with the controller switched off: nobody moves the address."""
-    h1 = lab.host("h1")
-    address = h1.login().address
-    h1.start_writing()
-    h1.keeps_writing()
+    h1 = under_load(lab)
+    address = h1.session("before").address
     pulled = lab.begin(cable_pulled(lab, lab.array.port_of(address)))
     lab.observe_for(4 * TAKEOVER_BUDGET_MS / 1000)
     lab.end(pulled)
     h1.keeps_writing()
     h1.stop_and_verify()
-    return [same_connection("h1"), *undisturbed("h1", TAKEOVER_BUDGET_MS)]
+    return [same_connection(h1.name), *undisturbed(h1.name, TAKEOVER_BUDGET_MS)]
 
 
 @scenario(listed=False)
 def control_lost_write(lab: Lab) -> Iterable[Check]:
     """An acknowledged block is overwritten behind the writer's back."""
-    h1 = lab.host("h1")
-    h1.login()
-    h1.start_writing()
-    h1.keeps_writing()
+    h1 = under_load(lab)
     h1.stop_writing()
     lab.begin(block_overwritten(lab, h1.writer.acknowledged_blocks()[0]))
     h1.verify()
-    return undisturbed("h1", TAKEOVER_BUDGET_MS)
+    return undisturbed(h1.name, TAKEOVER_BUDGET_MS)
 
 
-@scenario(listed=False)
+@scenario(ports=2, listed=False)
 def control_two_owners(lab: Lab) -> Iterable[Check]:
     """A second port is given the virtual address as well."""
-    h1 = lab.host("h1")
-    h1.login()
-    h1.start_writing()
-    h1.keeps_writing()
+    h1 = under_load(lab)
     other = lab.array.spec.ports[1].name
     lab.begin(second_owner(lab, lab.array.virtual, other))
     h1.keeps_writing()
     h1.stop_and_verify()
-    return undisturbed("h1", TAKEOVER_BUDGET_MS)
+    return undisturbed(h1.name, TAKEOVER_BUDGET_MS)

@@ -23,7 +23,13 @@ from lab.faults import network as faults
 from lab.host.host import LabHost
 from lab.run.lab import Lab
 from lab.run.scenario import scenario
-from lab.scenarios.promises import RELOGIN_BUDGET_MS, TAKEOVER_BUDGET_MS, undisturbed
+from lab.scenarios.promises import (
+    RELOGIN_BUDGET_MS,
+    TAKEOVER_BUDGET_MS,
+    at_home,
+    under_load,
+    undisturbed,
+)
 from lab.waiting import wait_for
 
 RESTART_BUDGET_MS = 5000.0
@@ -40,35 +46,28 @@ MOVE_LINES = 4
 MOST_LINES = 60
 
 
-def _under_load(lab: Lab, name: str = "h1") -> LabHost:
-    host = lab.host(name)
-    host.login()
-    host.start_writing()
-    host.keeps_writing()
-    return host
-
-
 def _died(lab: Lab) -> int:
     return sum(e["what"] == "died" for e in lab.timeline.events("controller"))
 
 
-@scenario(policy=Policy(redirect="fixed", fixed={"h1": "p1"}, hold_s=0.3))
+@scenario(ports=2, policy=at_home(hold_s=0.3))
 def controller_killed(lab: Lab) -> Iterable[Check]:
     """The controller is killed at each step of a move away and of one back: no address is doubled.
 
     A step is a line that it gives to ip; one that is started then finds what was done and goes on.
     """
-    h1, virtual, address = _under_load(lab), lab.array.virtual, lab.array.address_of("p1")
+    home, other = (port.name for port in lab.array.spec.ports[:2])
+    h1, virtual, address = under_load(lab), lab.array.virtual, lab.array.address_of(home)
     for line in range(1, MOST_LINES):
         deaths = _died(lab)
         lab.begin(faults.controller_killed(lab, next_dies_at=line))
         _wait_for_controller(lab, deaths)
         if _died(lab) > deaths + 1:
             continue  # at its start already
-        pulled = lab.begin(faults.cable_pulled(lab, "p1"))
-        _wait_for_addresses(lab, "p2")
+        pulled = lab.begin(faults.cable_pulled(lab, home))
+        _wait_for_addresses(lab, other)
         lab.end(pulled)
-        _wait_for_addresses(lab, "p1")
+        _wait_for_addresses(lab, home)
         h1.keeps_writing(20)
         if _died(lab) == deaths + 1:
             break  # it has outlived both moves
@@ -79,9 +78,9 @@ def controller_killed(lab: Lab) -> Iterable[Check]:
     return [
         controller_restarted(line, moving=2 * MOVE_LINES),
         one_owner_of_virtual_address(address),
-        moved_to(virtual, "p1"),
-        same_connection("h1"),
-        *undisturbed("h1", RESTART_BUDGET_MS),
+        moved_to(virtual, home),
+        same_connection(h1.name),
+        *undisturbed(h1.name, RESTART_BUDGET_MS),
     ]
 
 
@@ -100,7 +99,7 @@ def _last(said: list[str], what: str) -> int:
 
 
 def _wait_for_addresses(lab: Lab, port: str) -> None:
-    addresses = (lab.array.virtual, lab.array.address_of("p1"))
+    addresses = (lab.array.virtual, lab.array.address_of(lab.array.spec.home.name))
     wait_for(
         f"{' and '.join(addresses)} to be on {port}",
         lambda: [owners_at(lab.timeline, address) for address in addresses],
@@ -109,27 +108,27 @@ def _wait_for_addresses(lab: Lab, port: str) -> None:
     )
 
 
-@scenario(targets=("tgt",))
+@scenario(needs=("kill",))
 def target_killed(lab: Lab) -> Iterable[Check]:
     """The target's process is killed and started again: hosts come back by the virtual port.
 
-    With tgt only: LIO is part of its kernel and dies with it (array-power-cut).
+    A target that is part of a kernel dies with it: see array-power-cut.
     """
-    h1 = _under_load(lab)
+    h1 = under_load(lab)
     killed = lab.begin(faults.target_killed(lab))
     lab.observe_for(TARGET_AWAY_S)
     lab.end(killed)
     h1.keeps_writing()
     h1.stop_and_verify()
     return [
-        new_login("h1", lab.array.virtual),
-        served_at("h1", lab.array.data_addresses(), "after"),
-        *undisturbed("h1", TARGET_AWAY_S * 1000 + h1.initiator.relogin_ms),
+        new_login(h1.name, lab.array.virtual),
+        served_at(h1.name, lab.array.data_addresses(), "after"),
+        *undisturbed(h1.name, TARGET_AWAY_S * 1000 + h1.initiator.relogin_ms),
     ]
 
 
 def _kill_front(lab: Lab) -> list[Check]:
-    h1 = _under_load(lab)
+    h1 = under_load(lab)
     lab.begin(faults.front_killed(lab))
     wait_for(
         "the virtual port to be started again",
@@ -137,32 +136,33 @@ def _kill_front(lab: Lab) -> list[Check]:
         until=lambda said: "restarted" in said,
         seconds=10.0,
     )
-    lab.host("h2").login()
+    h2 = lab.host(1)
+    h2.login()
     h1.keeps_writing()
     h1.stop_and_verify()
     return [
         front_restarted(),
-        stayed_logged_in("h1"),
-        same_connection("h1"),
-        new_login("h2", lab.array.virtual),
-        *undisturbed("h1", TAKEOVER_BUDGET_MS),
+        stayed_logged_in(h1.name),
+        same_connection(h1.name),
+        new_login(h2.name, lab.array.virtual),
+        *undisturbed(h1.name, TAKEOVER_BUDGET_MS),
     ]
 
 
-@scenario(hosts=("h1", "h2"))
+@scenario(hosts=2)
 def virtual_port_killed(lab: Lab) -> Iterable[Check]:
     """What answers at the virtual port is killed: sessions go on, new logins soon work again."""
     return _kill_front(lab)
 
 
-@scenario(hosts=("h1", "h2"), policy=Policy(front="steered"), targets=("tgt",))
+@scenario(hosts=2, policy=Policy(front="steered"), needs=("redirects",))
 def virtual_port_killed_steered(lab: Lab) -> Iterable[Check]:
     """The same with the front that has an answer for each host."""
     return _kill_front(lab)
 
 
 @scenario(
-    hosts=("h1", "h2"),
+    hosts=2,
     not_for={"libiscsi": "its host has no kernel of its own whose power could be cut"},
 )
 def host_power_cut(lab: Lab) -> Iterable[Check]:
@@ -170,8 +170,8 @@ def host_power_cut(lab: Lab) -> Iterable[Check]:
 
     Both write to one disk, each to blocks of its own.
     """
-    h1, h2 = _under_load(lab), _under_load(lab, "h2")
-    off = lab.begin(faults.host_powered_off(lab, "h2"))
+    h1, h2 = under_load(lab), under_load(lab, 1)
+    off = lab.begin(faults.host_powered_off(lab, h2.name))
     h1.keeps_writing()
     lab.end(off)
     h2.login()
@@ -179,21 +179,21 @@ def host_power_cut(lab: Lab) -> Iterable[Check]:
     h1.keeps_writing()
     h1.stop_and_verify()
     return [
-        new_login("h2", lab.array.virtual),
-        same_disk("h1", "h2"),
-        no_lost_writes("h2"),
-        stayed_logged_in("h1"),
-        same_connection("h1"),
-        *undisturbed("h1", TAKEOVER_BUDGET_MS),
+        new_login(h2.name, lab.array.virtual),
+        same_disk(h1.name, h2.name),
+        no_lost_writes(h2.name),
+        stayed_logged_in(h1.name),
+        same_connection(h1.name),
+        *undisturbed(h1.name, TAKEOVER_BUDGET_MS),
     ]
 
 
 def _impatient(lab: Lab) -> LabHost:
-    """h1, which gives a session up that does not answer its NOP-Out for NOP_S."""
-    h1 = lab.host("h1")
+    """A host under load, which gives a session up that does not answer its NOP-Out for NOP_S."""
+    h1 = lab.host()
     for name in ("interval", "timeout"):
         h1.open_iscsi.configure(f"node.conn[0].timeo.noop_out_{name}", str(NOP_S))
-    return _under_load(lab)
+    return under_load(lab)
 
 
 @scenario(not_for=_PATIENT)
@@ -204,9 +204,9 @@ def busy_nop(lab: Lab) -> Iterable[Check]:
     h1.keeps_writing()
     h1.stop_and_verify()
     return [
-        stayed_logged_in("h1"),
-        same_connection("h1"),
-        *undisturbed("h1", NOP_S * 1000),
+        stayed_logged_in(h1.name),
+        same_connection(h1.name),
+        *undisturbed(h1.name, NOP_S * 1000),
     ]
 
 
@@ -214,9 +214,13 @@ def busy_nop(lab: Lab) -> Iterable[Check]:
 def control_nop_timeout(lab: Lab) -> Iterable[Check]:
     """busy-nop with a host whose NOP-Outs are not answered for a while."""
     h1 = _impatient(lab)
-    pulled = lab.begin(faults.cable_pulled(lab, "h1"))
+    pulled = lab.begin(faults.cable_pulled(lab, h1.name))
     lab.observe_for(2 * NOP_S + 2.0)
     lab.end(pulled)
     h1.keeps_writing()
     h1.stop_and_verify()
-    return [stayed_logged_in("h1"), same_connection("h1"), *undisturbed("h1", RELOGIN_BUDGET_MS)]
+    return [
+        stayed_logged_in(h1.name),
+        same_connection(h1.name),
+        *undisturbed(h1.name, RELOGIN_BUDGET_MS),
+    ]

@@ -12,23 +12,41 @@ from lab.checks import (
     same_connection,
     served_at,
 )
+from lab.errors import BadInput
 from lab.faults.network import cable_pulled
 from lab.host.host import LabHost
 from lab.run.lab import Lab
 from lab.run.scenario import scenario
 from lab.scenarios.promises import TAKEOVER_BUDGET_MS, undisturbed
+from lab.topology.topology import ArrayTopo
 
 
-@scenario(
-    hosts=("h1", "h2"),
-    topology="mixed_families",
-    policy=Policy(redirect="fixed", fixed={"h1": "p1", "h2": "p1"}),
-)
+def _named(topo: ArrayTopo, *families: int) -> str:
+    """The first host with addresses of just these families, 4 and 6; BadInput if there is none."""
+    for host in topo.initiators.values():
+        if {address.version for address in host.addresses} == set(families):
+            return host.name
+    only = " and ".join(f"IPv{family}" for family in families)
+    raise BadInput(f"it needs a host with {only} and nothing else; try mixed_families")
+
+
+def _one_of_each(topo: ArrayTopo) -> Policy:
+    fixed = dict.fromkeys((_named(topo, 4), _named(topo, 6)), topo.storage.home.name)
+    return Policy(redirect="fixed", fixed=fixed)
+
+
+def _one_with_both(topo: ArrayTopo) -> Policy:
+    _named(topo, 4, 6)
+    return Policy(front="steered")
+
+
+@scenario(hosts=2, ports=2, topology="mixed_families", policy=_one_of_each)
 def mixed_families(lab: Lab) -> Iterable[Check]:
     """A host with IPv4 and one with IPv6: the port of both dies, and all its addresses move."""
-    hosts = [lab.host("h1"), lab.host("h2")]
     home = lab.array.spec.home
-    ends = {"h1": lab.array.address_of(home.name, 4), "h2": lab.array.address_of(home.name, 6)}
+    families = {_named(lab.setup.topo, family): family for family in (4, 6)}
+    hosts = [lab.host(name) for name in families]
+    ends = {name: lab.array.address_of(home.name, family) for name, family in families.items()}
     for host in hosts:
         host.login()
         host.start_writing()
@@ -55,10 +73,10 @@ def _served_at(host: LabHost, at: str) -> list[Check]:
     ]
 
 
-@scenario(hosts=("h3",), topology="mixed_families", policy=Policy(front="steered"))
+@scenario(ports=2, topology="mixed_families", policy=_one_with_both)
 def redirect_across_families(lab: Lab) -> Iterable[Check]:
     """A host with both is sent from the IPv4 virtual port to an IPv6 data port, which then dies."""
-    h3, port = lab.host("h3"), lab.array.spec.ports[1].name
+    h3, port = lab.host(_named(lab.setup.topo, 4, 6)), lab.array.spec.ports[1].name
     six = lab.array.address_of(port, 6)
     lab.array.send_to(str(h3.spec.addresses[0].ip), six)
     h3.login()
@@ -68,9 +86,9 @@ def redirect_across_families(lab: Lab) -> Iterable[Check]:
     h3.keeps_writing()
     h3.stop_and_verify()
     return [
-        redirected_at_login("h3", h3.virtual, six),
-        served_at("h3", six, "after"),
-        same_connection("h3"),
+        redirected_at_login(h3.name, h3.virtual, six),
+        served_at(h3.name, six, "after"),
+        same_connection(h3.name),
         moved_to(six, away_from=port),
-        *undisturbed("h3", TAKEOVER_BUDGET_MS),
+        *undisturbed(h3.name, TAKEOVER_BUDGET_MS),
     ]

@@ -37,12 +37,19 @@ from lab.load.several import Loads
 from lab.run.lab import Lab
 from lab.run.scenario import scenario
 from lab.scenarios.power import BOOT_BUDGET_MS
-from lab.scenarios.promises import RELOGIN_BUDGET_MS, TAKEOVER_BUDGET_MS, undisturbed
-from lab.scenarios.requests import TIME2WAIT_S
+from lab.scenarios.promises import (
+    RELOGIN_BUDGET_MS,
+    TAKEOVER_BUDGET_MS,
+    at_home,
+    lose_port,
+    under_load,
+    undisturbed,
+)
+from lab.scenarios.requests import drain
 from lab.waiting import wait_for
 
 KEY = 0xA1
-"""Reservation key of h1."""
+"""Reservation key of the first host."""
 NEEDS_KERNEL = {"libiscsi": "it sends SCSI commands of its own, which needs a kernel's disks"}
 NOP_S = 2
 """NOP-Out interval and timeout of a host that is to notice a dead port sooner than by default."""
@@ -54,11 +61,11 @@ def _notice_soon(host: LabHost) -> None:
 
 
 def _reserved(lab: Lab, *, lasting: bool = False) -> LabHost:
-    """h1, which has reserved the disk and writes to it, while h2 is logged in as well.
+    """The first host, which has reserved the disk and writes to it, while a second is logged in.
 
     `lasting`: reservation and writes must outlast a loss of power.
     """
-    h1, h2 = lab.host("h1"), lab.host("h2")
+    h1, h2 = lab.some_hosts(2)
     h1.login()
     h2.login()
     h2.session("before")
@@ -70,44 +77,44 @@ def _reserved(lab: Lab, *, lasting: bool = False) -> LabHost:
 
 
 def _look(lab: Lab, moment: str) -> None:
-    """What both hosts are told of the disk, and whether h2 may write to it."""
-    for name in ("h1", "h2"):
-        record_identity(lab.host(name), moment)
-        record_reservation(lab.host(name), moment)
-    try_to_write(lab.host("h2"), moment)
+    """What both hosts are told of the disk, and whether the second may write to it."""
+    h1, h2 = lab.some_hosts(2)
+    for host in (h1, h2):
+        record_identity(host, moment)
+        record_reservation(host, moment)
+    try_to_write(h2, moment)
 
 
-def _kept(budget_ms: float) -> list[Check]:
+def _kept(lab: Lab, budget_ms: float) -> list[Check]:
+    h1, h2 = lab.some_hosts(2)
     return [
-        *(reservation_unchanged(name) for name in ("h1", "h2")),
-        writes_refused("h2"),
-        *(same_identity(name) for name in ("h1", "h2")),
-        session_survived("h2"),
-        *undisturbed("h1", budget_ms),
+        *(reservation_unchanged(name) for name in (h1.name, h2.name)),
+        writes_refused(h2.name),
+        *(same_identity(name) for name in (h1.name, h2.name)),
+        session_survived(h2.name),
+        *undisturbed(h1.name, budget_ms),
     ]
 
 
 def _finish(lab: Lab, budget_ms: float) -> list[Check]:
-    h1 = lab.host("h1")
+    h1 = lab.host()
     h1.keeps_writing()
     h1.stop_and_verify()
     _look(lab, "after")
-    lab.host("h2").session("after")
-    return _kept(budget_ms)
+    lab.host(1).session("after")
+    return _kept(lab, budget_ms)
 
 
-@scenario(
-    hosts=("h1", "h2"), policy=Policy(redirect="fixed", fixed={"h1": "p1"}), not_for=NEEDS_KERNEL
-)
+@scenario(hosts=2, ports=2, policy=at_home(), not_for=NEEDS_KERNEL)
 def reservation_kept(lab: Lab) -> Iterable[Check]:
     """A host has reserved its disk; the port with it and with the virtual address dies."""
-    _reserved(lab)
+    h1 = _reserved(lab)
     home = lab.array.spec.home.name
-    lab.begin(cable_pulled(lab, home))
+    lose_port(lab, home, h1)
     kept = _finish(lab, TAKEOVER_BUDGET_MS)
     others = {port.name for port in lab.array.spec.ports} - {home}
     return [
-        same_connection("h1"),
+        same_connection(h1.name),
         moved_to(lab.array.address_of(home), others),
         moved_to(lab.array.virtual, others),
         *kept,
@@ -115,37 +122,37 @@ def reservation_kept(lab: Lab) -> Iterable[Check]:
 
 
 @scenario(
-    hosts=("h1", "h2"),
+    hosts=2,
+    ports=2,
     policy=Policy(mode="redirect-only", relay=True),
     full_capture=True,
-    targets=("lio",),
+    needs=("reservations-survive-sessions",),
     not_for=NEEDS_KERNEL,
 )
 def reservation_kept_by_relogin(lab: Lab) -> Iterable[Check]:
     """A host has reserved its disk; it is asked to log in again, then its port dies.
 
-    Not with tgt, where a reservation belongs to the session that it came by: see
+    Not with a target that binds a reservation to the session that it came by (tgt): see
     control-reservation-orphaned.
     """
-    _notice_soon(lab.host("h1"))
+    _notice_soon(lab.host())
     h1 = _reserved(lab)
     old = h1.session("before").address
-    lab.array.tell(command="drain", port=lab.array.port_of(old))
-    lab.observe_for(TIME2WAIT_S + 1.0)
+    drain(lab, lab.array.port_of(old))
     h1.keeps_writing()
     _look(lab, "moved")
     lab.begin(cable_pulled(lab, lab.array.port_of(h1.session("moved").address)))
     return [
-        asked_then_moved("h1", lab.array.virtual, lab.array.data_addresses() - {old}),
-        new_login("h1", lab.array.virtual),
+        asked_then_moved(h1.name, lab.array.virtual, lab.array.data_addresses() - {old}),
+        new_login(h1.name, lab.array.virtual),
         *_finish(lab, RELOGIN_BUDGET_MS),
     ]
 
 
 @scenario(
-    hosts=("h1", "h2"),
+    hosts=2,
     policy=Policy(store="file-write-through"),
-    targets=("lio",),
+    needs=("power-cut", "reservations-survive-power-cuts", "stores"),
     not_for=NEEDS_KERNEL,
 )
 def reservation_kept_by_power_cut(lab: Lab) -> Iterable[Check]:
@@ -156,8 +163,8 @@ def reservation_kept_by_power_cut(lab: Lab) -> Iterable[Check]:
 
 
 def _every_disk(lab: Lab) -> Loads:
-    """h1 logged in to each target, writing to the first and the last disk of each."""
-    h1 = lab.host("h1")
+    """The first host logged in to each target, writing to the first and the last disk of each."""
+    h1 = lab.host()
     h1.login()
     sessions = h1.initiator.sessions()
     loads = h1.loads_on([(one, disk) for one in sessions for disk in (one.disks[0], one.disks[-1])])
@@ -170,11 +177,12 @@ def _every_disk(lab: Lab) -> Loads:
 def _all_moved(lab: Lab, loads: Loads, budget_ms: float) -> list[Check]:
     loads.keep_writing()
     loads.stop_and_verify()
-    record_identity(lab.host("h1"), "after")
+    h1 = lab.host()
+    record_identity(h1, "after")
     return [
-        session_survived("h1"),
-        same_identity("h1", sum(len(target.luns) for target in lab.array.spec.targets)),
-        login_answered("h1", lab.array.virtual, "0x0101"),
+        session_survived(h1.name),
+        same_identity(h1.name, sum(len(target.luns) for target in lab.array.spec.targets)),
+        login_answered(h1.name, lab.array.virtual, "0x0101"),
         *(no_io_errors(name) for name in loads.names),
         *(no_lost_writes(name) for name in loads.names),
         *(stall_below(name, budget_ms) for name in loads.names),
@@ -185,53 +193,59 @@ def _all_moved(lab: Lab, loads: Loads, budget_ms: float) -> list[Check]:
 
 
 @scenario(
-    topology="many_luns", policy=Policy(redirect="fixed", fixed={"h1": "p1"}), not_for=NEEDS_KERNEL
+    ports=2,
+    topology="many_luns",
+    policy=at_home(),
+    not_for=NEEDS_KERNEL,
 )
 def many_luns(lab: Lab) -> Iterable[Check]:
     """Several targets and LUNs move together: the port dies that a host's sessions are at."""
-    loads = _every_disk(lab)
+    h1, loads = lab.host(), _every_disk(lab)
     home = lab.array.spec.home.name
     lab.begin(cable_pulled(lab, home))
     address = lab.array.address_of(home)
     moved = _all_moved(lab, loads, TAKEOVER_BUDGET_MS)
-    return [same_connection("h1"), served_at("h1", address, "after"), *moved]
+    return [same_connection(h1.name), served_at(h1.name, address, "after"), *moved]
 
 
 @scenario(
+    ports=2,
     topology="many_luns",
-    policy=Policy(mode="redirect-only", redirect="fixed", fixed={"h1": "p1"}),
+    policy=at_home(mode="redirect-only"),
     not_for=NEEDS_KERNEL,
 )
 def size_after_relogin(lab: Lab) -> Iterable[Check]:
     """The port dies and all of a host's sessions log in anew: each disk is who it was, as large."""
-    _notice_soon(lab.host("h1"))
+    h1 = lab.host()
+    _notice_soon(h1)
     loads = _every_disk(lab)
-    lost = lab.host("h1").session("before").address
+    lost = h1.session("before").address
     lab.begin(cable_pulled(lab, lab.array.port_of(lost)))
     moved = _all_moved(lab, loads, RELOGIN_BUDGET_MS)
     return [
-        served_at("h1", lost, "before"),
-        served_at("h1", lab.array.data_addresses() - {lost}, "after"),
+        served_at(h1.name, lost, "before"),
+        served_at(h1.name, lab.array.data_addresses() - {lost}, "after"),
         *moved,
     ]
 
 
 @scenario(
-    hosts=("h1", "h2"),
+    hosts=2,
+    ports=2,
     policy=Policy(mode="redirect-only"),
-    targets=("tgt",),
+    needs=("reservations-end-with-session",),
     listed=False,
     not_for=NEEDS_KERNEL,
 )
 def control_reservation_orphaned(lab: Lab) -> Iterable[Check]:
-    """tgt binds a reservation to a session: the host that logs in anew is shut out by its own."""
-    _notice_soon(lab.host("h1"))
+    """A reservation is bound to a session: the host that logs in anew is shut out by its own."""
+    _notice_soon(lab.host())
     h1 = _reserved(lab)
     try_to_write(h1, "before")
     lost = h1.session("before").address
     lab.begin(cable_pulled(lab, lab.array.port_of(lost)))
     wait_for(
-        "h1 to be back at another port",
+        f"{h1.name} to be back at another port",
         lambda: [(s.state, s.address) for s in h1.initiator.sessions()],
         until=lambda seen: seen[0][0] == "LOGGED_IN" and seen[0][1] not in ("", lost),
         seconds=RELOGIN_BUDGET_MS / 1000,
@@ -240,24 +254,21 @@ def control_reservation_orphaned(lab: Lab) -> Iterable[Check]:
     h1.stop_writing()
     _look(lab, "after")
     try_to_write(h1, "after")
-    return [writes_allowed("h1"), *_kept(RELOGIN_BUDGET_MS)]
+    return [writes_allowed(h1.name), *_kept(lab, RELOGIN_BUDGET_MS)]
 
 
-@scenario(hosts=("h1", "h2"), targets=("tgt",), not_for=NEEDS_KERNEL, listed=False)
+@scenario(hosts=2, needs=("kill",), not_for=NEEDS_KERNEL, listed=False)
 def control_reservation_forgotten(lab: Lab) -> Iterable[Check]:
-    """tgt keeps reservations in its memory: killed and started again, it knows of none."""
+    """A target keeps reservations in its memory: killed and started again, it knows of none."""
     _reserved(lab)
     lab.end(lab.begin(target_killed(lab)))
     return _finish(lab, RELOGIN_BUDGET_MS)
 
 
-@scenario(targets=("tgt",), not_for=NEEDS_KERNEL, listed=False)
+@scenario(needs=("kill",), not_for=NEEDS_KERNEL, listed=False)
 def control_identity_changed(lab: Lab) -> Iterable[Check]:
     """The same disk is served under another name after a while: only the array itself tells."""
-    h1, engine = lab.host("h1"), lab.array.engine
-    h1.login()
-    h1.start_writing()
-    h1.keeps_writing()
+    h1, engine = under_load(lab), lab.array.engine
     record_identity(h1, "before")
     lab.timeline.add(lab.array.spec.name, "fault", name="renamed-disks", phase="begin")
     engine.stop()
@@ -270,4 +281,4 @@ def control_identity_changed(lab: Lab) -> Iterable[Check]:
     h1.keeps_writing()
     h1.stop_and_verify()
     record_identity(h1, "after")
-    return [same_identity("h1"), *undisturbed("h1", RELOGIN_BUDGET_MS)]
+    return [same_identity(h1.name), *undisturbed(h1.name, RELOGIN_BUDGET_MS)]

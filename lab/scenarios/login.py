@@ -17,12 +17,18 @@ from lab.checks import (
     redirected_at_login,
     served_at,
 )
-from lab.host.host import LabHost
+from lab.portal import Portal
 from lab.run.lab import Lab
 from lab.run.scenario import scenario
-from lab.scenarios.promises import undisturbed
-from lab.scenarios.requests import ASKING, CONNECT_MS, MOVED_BUDGET_MS, TIME2WAIT_S
-from targets.base import join_portal
+from lab.scenarios.promises import under_load, undisturbed
+from lab.scenarios.requests import (
+    ASKING,
+    CONNECT_MS,
+    MOVED_BUDGET_MS,
+    TIME2WAIT_S,
+    back_again,
+    drain,
+)
 
 WRONG_TIMES = 20
 """How often the array answers wrongly."""
@@ -39,19 +45,11 @@ MALFORMED = (None, "", "10.0.0.12:port", "10.0.0.12:99999", "p2.a1.invalid:3260"
 """A TargetAddress that is missing, empty, without a port number, with one too large, a name."""
 
 
-def _under_load(lab: Lab) -> tuple[LabHost, str]:
-    """h1 logged in and writing; its address."""
-    h1 = lab.host("h1")
-    h1.login()
-    h1.start_writing()
-    h1.keeps_writing()
-    return h1, str(h1.spec.addresses[0].ip)
-
-
-@scenario(policy=ASKING, full_capture=True)
+@scenario(ports=2, policy=ASKING, full_capture=True)
 def redirect_to_dead_port(lab: Lab) -> Iterable[Check]:
     """The virtual port sends a host to an address that nobody answers, until that is mended."""
-    h1, address = _under_load(lab)
+    h1 = under_load(lab)
+    address = str(h1.spec.addresses[0].ip)
     lab.array.send_to(address, NOWHERE)
     lab.array.relay.ask(address)
     lab.observe_for(TIME2WAIT_S + DEAD_S)
@@ -60,26 +58,27 @@ def redirect_to_dead_port(lab: Lab) -> Iterable[Check]:
     h1.keeps_writing()
     h1.stop_and_verify()
     return [
-        logins_sent_to("h1", NOWHERE, at=lab.array.virtual),
-        served_at("h1", alive, "after"),
-        *undisturbed("h1", (TIME2WAIT_S + DEAD_S) * 1000 + DEAD_BUDGET_MS),
+        logins_sent_to(h1.name, NOWHERE, at=lab.array.virtual),
+        served_at(h1.name, alive, "after"),
+        *undisturbed(h1.name, (TIME2WAIT_S + DEAD_S) * 1000 + DEAD_BUDGET_MS),
     ]
 
 
-@scenario(policy=ASKING, full_capture=True)
+@scenario(ports=2, policy=ASKING, full_capture=True)
 def redirect_loop(lab: Lab) -> Iterable[Check]:
     """The data ports redirect back to the virtual port, which redirects to them, and so on."""
-    return _loop(lab, join_portal(lab.array.virtual))
+    return _loop(lab, str(Portal(lab.array.virtual)))
 
 
-@scenario(policy=ASKING, full_capture=True)
+@scenario(ports=2, policy=ASKING, full_capture=True)
 def redirect_to_itself(lab: Lab) -> Iterable[Check]:
     """A data port redirects to itself, again and again."""
     return _loop(lab, "{local}")
 
 
 def _loop(lab: Lab, to: str) -> list[Check]:
-    h1, address = _under_load(lab)
+    h1 = under_load(lab)
+    address = str(h1.spec.addresses[0].ip)
     here = lab.array.address_of(lab.array.spec.ports[0].name)
     lab.array.relay.misdirect(address, None, target_address=to)
     lab.array.relay.ask(address)
@@ -87,15 +86,16 @@ def _loop(lab: Lab, to: str) -> list[Check]:
     lab.array.relay.command("clear")
     h1.keeps_writing()
     h1.stop_and_verify()
-    to = to.replace("{local}", join_portal(here))
+    to = to.replace("{local}", str(Portal(here)))
     return [
-        logins_sent_to("h1", to, at=here, times=WRONG_TIMES),
-        served_at("h1", lab.array.data_addresses(), "after"),
-        *undisturbed("h1", TIME2WAIT_S * 1000 + WRONG_BUDGET_MS),
+        logins_sent_to(h1.name, to, at=here, times=WRONG_TIMES),
+        served_at(h1.name, lab.array.data_addresses(), "after"),
+        *undisturbed(h1.name, TIME2WAIT_S * 1000 + WRONG_BUDGET_MS),
     ]
 
 
 @scenario(
+    ports=2,
     policy=ASKING,
     full_capture=True,
     not_for={"libiscsi": "it takes status 0x0102 for an error, and does not log in"},
@@ -106,22 +106,22 @@ def redirect_permanent(lab: Lab) -> Iterable[Check]:
     It must, for a port may die that it was sent to for good. (RFC 7143, 11.13.5, wants such an
     address kept for all later logins; open-iscsi follows both redirections alike.)
     """
-    h1 = lab.host("h1")
+    h1 = lab.host()
     address = str(h1.spec.addresses[0].ip)
     there = lab.array.address_of(lab.array.spec.ports[1].name)
     lab.array.send_to(address, there, permanent=True)
     h1.login()
     h1.start_writing()
     h1.keeps_writing()
-    lab.array.relay.ask(address)
-    lab.observe_for(TIME2WAIT_S + 1.0)
+    with back_again(lab):
+        lab.array.relay.ask(address)
     h1.keeps_writing()
     h1.stop_and_verify()
     return [
-        redirected_at_login("h1", lab.array.virtual, there, status="0x0102"),
-        came_back_to("h1", lab.array.virtual),
-        served_at("h1", there, "after"),
-        *undisturbed("h1", TIME2WAIT_S * 1000 + MOVED_BUDGET_MS),
+        redirected_at_login(h1.name, lab.array.virtual, there, status="0x0102"),
+        came_back_to(h1.name, lab.array.virtual),
+        served_at(h1.name, there, "after"),
+        *undisturbed(h1.name, TIME2WAIT_S * 1000 + MOVED_BUDGET_MS),
     ]
 
 
@@ -132,7 +132,8 @@ def redirect_permanent(lab: Lab) -> Iterable[Check]:
 )
 def redirect_malformed(lab: Lab) -> Iterable[Check]:
     """A redirection without an address, or with one that is none; then the array is mended."""
-    h1, address = _under_load(lab)
+    h1 = under_load(lab)
+    address = str(h1.spec.addresses[0].ip)
     for number, wrong in enumerate(MALFORMED, 1):
         lab.array.relay.misdirect(address, 1, target_address=wrong)
         lab.array.relay.ask(address)
@@ -141,28 +142,25 @@ def redirect_malformed(lab: Lab) -> Iterable[Check]:
     h1.stop_and_verify()
     blank = sum(not wrong for wrong in MALFORMED)
     return [
-        logins_sent_to("h1", None, times=blank),
-        *(logins_sent_to("h1", wrong) for wrong in MALFORMED if wrong),
-        served_at("h1", lab.array.data_addresses(), "after"),
-        *undisturbed("h1", TIME2WAIT_S * 1000 + MALFORMED_BUDGET_MS),
+        logins_sent_to(h1.name, None, times=blank),
+        *(logins_sent_to(h1.name, wrong) for wrong in MALFORMED if wrong),
+        served_at(h1.name, lab.array.data_addresses(), "after"),
+        *undisturbed(h1.name, TIME2WAIT_S * 1000 + MALFORMED_BUDGET_MS),
     ]
 
 
-@scenario(policy=ASKING, topology="one_switch6", full_capture=True)
+@scenario(ports=2, policy=ASKING, topology="one_switch6", full_capture=True)
 def redirect_ipv6(lab: Lab) -> Iterable[Check]:
     """All of it over IPv6: redirected to a bracketed address, asked, redirected to another."""
-    h1 = lab.host("h1")
-    old = h1.login().address
-    h1.start_writing()
-    h1.keeps_writing()
-    lab.array.tell(command="drain", port=lab.array.port_of(old))
-    lab.observe_for(TIME2WAIT_S + 1.0)
+    h1 = under_load(lab)
+    old = h1.session("before").address
+    drain(lab, lab.array.port_of(old))
     h1.keeps_writing()
     h1.stop_and_verify()
     others = lab.array.data_addresses() - {old}
     return [
-        redirected_at_login("h1", lab.array.virtual, old),
-        asked_then_moved("h1", lab.array.virtual, others),
-        served_at("h1", others, "after"),
-        *undisturbed("h1", TIME2WAIT_S * 1000 + MOVED_BUDGET_MS),
+        redirected_at_login(h1.name, lab.array.virtual, old),
+        asked_then_moved(h1.name, lab.array.virtual, others),
+        served_at(h1.name, others, "after"),
+        *undisturbed(h1.name, TIME2WAIT_S * 1000 + MOVED_BUDGET_MS),
     ]

@@ -13,13 +13,14 @@ from lab.scenarios.promises import undisturbed
 
 BOOT_BUDGET_MS = 15_000.0
 """For an array that boots, loads LIO and starts its controller, with a host that waits for it."""
+_NEEDS = ("power-cut", "stores")
 DIRTY_WRITES = 1500
 """Enough for a cache to hold what is not on the disk yet, and too few to fill it."""
 
 
 def _cut_under_load(lab: Lab) -> list[Check]:
     """The host writes with O_DSYNC, so that each acknowledged write must outlast the cut."""
-    h1, virtual = lab.host("h1"), lab.array.virtual
+    h1, virtual = lab.host(), lab.array.virtual
     h1.login()
     h1.start_writing(durable=True)
     h1.keeps_writing(DIRTY_WRITES)
@@ -28,13 +29,13 @@ def _cut_under_load(lab: Lab) -> list[Check]:
     h1.keeps_writing(100)
     h1.stop_and_verify()
     return [
-        new_login("h1", virtual),
-        served_at("h1", lab.array.data_addresses(), "after"),
-        *undisturbed("h1", h1.initiator.relogin_ms + BOOT_BUDGET_MS),
+        new_login(h1.name, virtual),
+        served_at(h1.name, lab.array.data_addresses(), "after"),
+        *undisturbed(h1.name, h1.initiator.relogin_ms + BOOT_BUDGET_MS),
     ]
 
 
-@scenario(policy=Policy(store="file-write-back"), targets=("lio",))
+@scenario(policy=Policy(store="file-write-back"), needs=_NEEDS)
 def array_power_cut(lab: Lab) -> Iterable[Check]:
     """The array loses its power under load, with a cache, and boots again: nothing stable is lost.
 
@@ -43,13 +44,13 @@ def array_power_cut(lab: Lab) -> Iterable[Check]:
     return _cut_under_load(lab)
 
 
-@scenario(policy=Policy(store="file-write-through"), targets=("lio",))
+@scenario(policy=Policy(store="file-write-through"), needs=_NEEDS)
 def array_power_cut_write_through(lab: Lab) -> Iterable[Check]:
     """The same with disks that have no cache."""
     return _cut_under_load(lab)
 
 
-@scenario(policy=Policy(store="file-lying"), targets=("lio",), listed=False)
+@scenario(policy=Policy(store="file-lying"), needs=_NEEDS, listed=False)
 def control_lying_disk(lab: Lab) -> Iterable[Check]:
     """The same with disks that have a cache and deny it: they acknowledge what is not stable."""
     return _cut_under_load(lab)

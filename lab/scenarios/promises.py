@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from lab.array.array import Policy
 from lab.checks import (
@@ -25,15 +26,53 @@ from lab.checks import (
     stall_below,
 )
 from lab.faults.network import cable_pulled
-from lab.host.initiator import OpenIscsi
+from lab.host.host import LabHost
+from lab.host.open_iscsi import OpenIscsi
 from lab.run.lab import Lab
-from lab.run.scenario import scenario
+from lab.run.scenario import PolicyOf, scenario
+from lab.topology.topology import ArrayTopo
 
 TAKEOVER_BUDGET_MS = 1000.0
 """For a moved address: TCP's first two retransmission timeouts, 200 and 400 ms, on a busy machine.
 How fast it is, `lab bench failover` says; this is what no run may exceed."""
 RELOGIN_BUDGET_MS = OpenIscsi.relogin_ms
 """For a new login of a host with open-iscsi."""
+
+
+def at_home(hosts: int = 1, **settings: Any) -> PolicyOf:
+    """A policy that sends the first `hosts` hosts to the home port of the virtual address, so that
+    one fault takes both; `settings` are what else the Policy says."""
+
+    def policy(topo: ArrayTopo) -> Policy:
+        fixed = dict.fromkeys([*topo.initiators][:hosts], topo.storage.home.name)
+        return Policy(redirect="fixed", fixed=fixed, **settings)
+
+    return policy
+
+
+def under_load(lab: Lab, which: int = 0) -> LabHost:
+    """The host at place `which`, logged in and writing."""
+    host = lab.host(which)
+    host.login()
+    host.start_writing()
+    host.keeps_writing()
+    return host
+
+
+def lose_port(lab: Lab, name: str, host: LabHost) -> None:
+    """Under the load of `host` the cable of port `name` is pulled; `host` writes on."""
+    lab.begin(cable_pulled(lab, name))
+    host.keeps_writing()
+
+
+def lose_serving_port(lab: Lab) -> tuple[LabHost, str]:
+    """The port that serves the first host dies under load, and the host's writes are read back:
+    the host, and the address that it was served at."""
+    h1 = under_load(lab)
+    address = h1.session("before").address
+    lose_port(lab, lab.array.port_of(address), h1)
+    h1.stop_and_verify()
+    return h1, address
 
 
 def undisturbed(host: str, budget_ms: float) -> list[Check]:
@@ -52,142 +91,129 @@ def undisturbed(host: str, budget_ms: float) -> list[Check]:
 @scenario()
 def hidden_ports(lab: Lab) -> Iterable[Check]:
     """A host that asks the virtual port for portals is told the virtual address only."""
-    lab.host("h1").discover()
-    return [discovery_hides_ports("h1", lab.array.virtual), kernel_quiet(), reached()]
+    h1 = lab.host()
+    h1.discover()
+    return [discovery_hides_ports(h1.name, lab.array.virtual), kernel_quiet(), reached()]
 
 
 @scenario()
 def port_redirection(lab: Lab) -> Iterable[Check]:
     """A host logs in at the virtual port, is redirected, and does its I/O at a data port."""
-    h1, virtual = lab.host("h1"), lab.array.virtual
+    h1, virtual = lab.host(), lab.array.virtual
     h1.login()
     h1.write_and_verify()
     return [
-        redirected_at_login("h1", virtual, to=lab.array.data_addresses()),
-        served_at("h1", lab.array.data_addresses(), "after"),
-        *undisturbed("h1", TAKEOVER_BUDGET_MS),
+        redirected_at_login(h1.name, virtual, to=lab.array.data_addresses()),
+        served_at(h1.name, lab.array.data_addresses(), "after"),
+        *undisturbed(h1.name, TAKEOVER_BUDGET_MS),
     ]
 
 
 @scenario(policy=Policy(redirect="none"))
 def served_at_virtual_port(lab: Lab) -> Iterable[Check]:
     """The array does not redirect: the virtual port carries the traffic itself."""
-    h1, virtual = lab.host("h1"), lab.array.virtual
+    h1, virtual = lab.host(), lab.array.virtual
     h1.login()
     h1.write_and_verify()
     return [
-        login_answered("h1", virtual, "0x0000"),
-        served_at("h1", virtual, "after"),
-        *undisturbed("h1", TAKEOVER_BUDGET_MS),
+        login_answered(h1.name, virtual, "0x0000"),
+        served_at(h1.name, virtual, "after"),
+        *undisturbed(h1.name, TAKEOVER_BUDGET_MS),
     ]
 
 
-@scenario(hosts=("h1", "h2"), policy=Policy(serve=("h2",)))
+@scenario(hosts=2, policy=lambda topo: Policy(serve=([*topo.initiators][1],)))
 def mixed_serving(lab: Lab) -> Iterable[Check]:
     """One host is redirected, another served at the virtual port: from the same disk."""
-    h1, h2, virtual = lab.host("h1"), lab.host("h2"), lab.array.virtual
+    (h1, h2), virtual = lab.some_hosts(2), lab.array.virtual
     h1.login()
     h2.login()
     h1.write_and_verify()
     h2.write_and_verify()
     return [
-        redirected_at_login("h1", virtual, to=lab.array.data_addresses()),
-        login_answered("h2", virtual, "0x0000"),
-        served_at("h2", virtual, "after"),
-        same_disk("h1", "h2"),
-        *undisturbed("h1", TAKEOVER_BUDGET_MS),
-        *undisturbed("h2", TAKEOVER_BUDGET_MS),
+        redirected_at_login(h1.name, virtual, to=lab.array.data_addresses()),
+        login_answered(h2.name, virtual, "0x0000"),
+        served_at(h2.name, virtual, "after"),
+        same_disk(h1.name, h2.name),
+        *undisturbed(h1.name, TAKEOVER_BUDGET_MS),
+        *undisturbed(h2.name, TAKEOVER_BUDGET_MS),
     ]
 
 
-@scenario(hosts=("h1", "h2", "h3", "h4"), topology="four_hosts", policy=Policy(front="steered"))
+@scenario(hosts=4, topology="four_hosts", policy=Policy(front="steered"))
 def load_spread(lab: Lab) -> Iterable[Check]:
     """As many hosts as ports, then one more: sessions per port differ by at most one."""
-    names = [*lab.hosts]
-    for name in names:
-        lab.host(name).login()
-    lab.host("h1").write_and_verify()
+    hosts = [*lab.hosts.values()]
+    for host in hosts:
+        host.login()
+    h1, names = hosts[0], [host.name for host in hosts]
+    h1.write_and_verify()
     return [
         *(redirected_at_login(n, lab.array.virtual, to=lab.array.data_addresses()) for n in names),
         sessions_spread(),
-        *undisturbed("h1", TAKEOVER_BUDGET_MS),
+        *undisturbed(h1.name, TAKEOVER_BUDGET_MS),
     ]
 
 
-@scenario(policy=Policy(mode="redirect-only"))
+@scenario(ports=2, policy=Policy(mode="redirect-only"))
 def port_loss(lab: Lab) -> Iterable[Check]:
     """The port with the session goes dark; the array only redirects the host's next login."""
-    h1 = lab.host("h1")
-    lost = h1.login().address
-    h1.start_writing()
-    h1.keeps_writing()
-    lab.begin(cable_pulled(lab, lab.array.port_of(lost)))
-    h1.keeps_writing()
-    h1.stop_and_verify()
+    h1, lost = lose_serving_port(lab)
     left = lab.array.data_addresses() - {lost}
     return [
-        redirected_at_login("h1", lab.array.virtual, to=lab.array.data_addresses()),
-        served_at("h1", lost, "before"),
-        served_at("h1", left, "after"),
-        *undisturbed("h1", h1.initiator.relogin_ms),
+        redirected_at_login(h1.name, lab.array.virtual, to=lab.array.data_addresses()),
+        served_at(h1.name, lost, "before"),
+        served_at(h1.name, left, "after"),
+        *undisturbed(h1.name, h1.initiator.relogin_ms),
     ]
 
 
-@scenario()
+@scenario(ports=2)
 def port_takeover(lab: Lab) -> Iterable[Check]:
     """The port with the session dies; the array moves its address: the TCP connection lives on."""
-    h1 = lab.host("h1")
-    address = h1.login().address
-    h1.start_writing()
-    h1.keeps_writing()
-    lab.begin(cable_pulled(lab, lab.array.port_of(address)))
-    h1.keeps_writing()
-    h1.stop_and_verify()
+    h1, address = lose_serving_port(lab)
     return [
-        same_connection("h1"),
-        served_at("h1", address, "after"),
-        *undisturbed("h1", TAKEOVER_BUDGET_MS),
+        same_connection(h1.name),
+        served_at(h1.name, address, "after"),
+        *undisturbed(h1.name, TAKEOVER_BUDGET_MS),
     ]
 
 
-def _lose_virtual_port(lab: Lab) -> tuple[str, set[str]]:
-    """Under the load of h1 the virtual address's port dies, and h2 logs in: it, and the others."""
-    h1, h2 = lab.host("h1"), lab.host("h2")
-    h1.login()
-    h1.start_writing()
-    h1.keeps_writing()
+def _lose_virtual_port(lab: Lab) -> tuple[LabHost, LabHost, str, set[str]]:
+    """Under the load of one host the virtual address's port dies, and another logs in: both, the
+    port, and the other ports."""
+    h1, h2 = under_load(lab), lab.host(1)
     home = lab.array.port_of(lab.array.virtual)
-    lab.begin(cable_pulled(lab, home))
-    h1.keeps_writing()
+    lose_port(lab, home, h1)
     h2.login()
     h1.stop_and_verify()
-    return home, {port.name for port in lab.array.spec.ports} - {home}
+    return h1, h2, home, {port.name for port in lab.array.spec.ports} - {home}
 
 
-@scenario(hosts=("h1", "h2"), policy=Policy(redirect="fixed", fixed={"h1": "p1"}))
+@scenario(hosts=2, ports=2, policy=at_home())
 def virtual_port_reassignment(lab: Lab) -> Iterable[Check]:
     """The port with the virtual address dies: another answers both, and new hosts can log in."""
-    lost, others = _lose_virtual_port(lab)
+    h1, h2, lost, others = _lose_virtual_port(lab)
     virtual = lab.array.virtual
     return [
         moved_to(virtual, others),
         moved_to(lab.array.address_of(lost), others),
-        new_login("h2", virtual),
-        redirected_at_login("h2", virtual, to=lab.array.data_addresses()),
-        *undisturbed("h1", TAKEOVER_BUDGET_MS),
+        new_login(h2.name, virtual),
+        redirected_at_login(h2.name, virtual, to=lab.array.data_addresses()),
+        *undisturbed(h1.name, TAKEOVER_BUDGET_MS),
     ]
 
 
-@scenario(hosts=("h1", "h2"), policy=Policy(redirect="none"))
+@scenario(hosts=2, ports=2, policy=Policy(redirect="none"))
 def virtual_port_reassignment_serving(lab: Lab) -> Iterable[Check]:
     """The same while hosts are served at the virtual address itself: their sessions live on."""
-    _, others = _lose_virtual_port(lab)
+    h1, h2, _, others = _lose_virtual_port(lab)
     virtual = lab.array.virtual
     return [
-        served_at("h1", virtual, "before"),
-        served_at("h1", virtual, "after"),
-        same_connection("h1"),
+        served_at(h1.name, virtual, "before"),
+        served_at(h1.name, virtual, "after"),
+        same_connection(h1.name),
         moved_to(virtual, others),
-        new_login("h2", virtual),
-        *undisturbed("h1", TAKEOVER_BUDGET_MS),
+        new_login(h2.name, virtual),
+        *undisturbed(h1.name, TAKEOVER_BUDGET_MS),
     ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from lab.array.array import Policy
 from lab.array.count import count_connections
@@ -21,7 +22,7 @@ from lab.checks import (
 from lab.faults.network import cable_pulled, initiator_frozen
 from lab.run.lab import Lab
 from lab.run.scenario import scenario
-from lab.scenarios.promises import undisturbed
+from lab.scenarios.promises import at_home, under_load, undisturbed
 from lab.waiting import wait_for
 
 ASKED_BUDGET_MS = 300.0
@@ -38,36 +39,55 @@ _EARLY = {"libiscsi": "it counts Time2Wait in whole seconds of the clock and com
 ASKING = Policy(mode="redirect-only", relay=True)
 
 
-def _move_on_request(lab: Lab, time2wait_s: int) -> list[Check]:
+@contextmanager
+def back_again(lab: Lab, seconds: float = 15.0) -> Iterator[None]:
+    """What is done within makes the host log in again; returns when it has.
+
+    The relay knows that; to ask the host itself would disturb its one processor.
+    """
+    known = len(lab.array.relay.found("full-feature"))
+    yield
+    lab.array.relay.wait("full-feature", known + 1, seconds=seconds)
+
+
+def drain(lab: Lab, port: str) -> None:
+    """Empty `port`: its host is asked to go; returns when it has logged in elsewhere."""
+    with back_again(lab):
+        lab.array.tell(command="drain", port=port)
+
+
+def _move_on_request(lab: Lab, time2wait_s: int, *, asked: bool = True) -> list[Check]:
     """The port with the session is drained: its host is asked to go, under load."""
-    h1 = lab.host("h1")
+    h1 = lab.host()
     if time2wait_s != TIME2WAIT_S:
         # Both sides must want less than the default, as the greater value counts.
         h1.open_iscsi.configure("node.session.iscsi.DefaultTime2Wait", str(time2wait_s))
-    old = h1.login().address
-    h1.start_writing()
-    h1.keeps_writing()
-    lab.array.tell(command="drain", port=lab.array.port_of(old))
-    # Nothing is asked of the host meanwhile, which would take its one processor.
-    lab.observe_for(time2wait_s + 1.0)
+    under_load(lab)
+    old = h1.session("before").address
+    if asked:
+        drain(lab, lab.array.port_of(old))
+    else:
+        lab.array.tell(command="drain", port=lab.array.port_of(old))
+        lab.observe_for(time2wait_s + 1.0)
     h1.keeps_writing()
     h1.stop_and_verify()
     others = lab.array.data_addresses() - {old}
     return [
-        asked_then_moved("h1", lab.array.virtual, others),
-        served_at("h1", old, "before"),
-        served_at("h1", others, "after"),
-        *undisturbed("h1", time2wait_s * 1000 + ASKED_BUDGET_MS),
+        asked_then_moved(h1.name, lab.array.virtual, others),
+        served_at(h1.name, old, "before"),
+        served_at(h1.name, others, "after"),
+        *undisturbed(h1.name, time2wait_s * 1000 + ASKED_BUDGET_MS),
     ]
 
 
-@scenario(policy=ASKING, full_capture=True)
+@scenario(ports=2, policy=ASKING, full_capture=True)
 def reconnect_request(lab: Lab) -> Iterable[Check]:
     """The array asks a host to log out: it comes back by the virtual port, to another port."""
     return _move_on_request(lab, TIME2WAIT_S)
 
 
 @scenario(
+    ports=2,
     policy=Policy(mode="redirect-only", relay=True, parameters={"DefaultTime2Wait": "0"}),
     full_capture=True,
     not_for={"libiscsi": "it cannot be told a DefaultTime2Wait, and comes back at once anyway"},
@@ -77,13 +97,16 @@ def reconnect_request_at_once(lab: Lab) -> Iterable[Check]:
     return _move_on_request(lab, 0)
 
 
-@scenario(policy=Policy(mode="redirect-only", front="steered"), full_capture=True, listed=False)
+@scenario(
+    ports=2, policy=Policy(mode="redirect-only", front="steered"), full_capture=True, listed=False
+)
 def control_not_asked(lab: Lab) -> Iterable[Check]:
     """reconnect-request with an array that has nothing to ask with: the host stays."""
-    return _move_on_request(lab, TIME2WAIT_S)
+    return _move_on_request(lab, TIME2WAIT_S, asked=False)
 
 
 @scenario(
+    ports=2,
     policy=ASKING,
     full_capture=True,
     not_for={"libiscsi": "the process that would have to be stopped is the one that does the I/O"},
@@ -94,11 +117,9 @@ def request_ignored(lab: Lab) -> Iterable[Check]:
     The host's iscsid is stopped before, so that its kernel keeps the connection and goes on
     writing; it goes on once the connection has been dropped.
     """
-    h1 = lab.host("h1")
-    old = h1.login().address
-    h1.start_writing()
-    h1.keeps_writing()
-    frozen = lab.begin(initiator_frozen(lab, "h1"))
+    h1 = under_load(lab)
+    old = h1.session("before").address
+    frozen = lab.begin(initiator_frozen(lab, h1.name))
     lab.array.tell(command="drain", port=lab.array.port_of(old))
     lab.array.relay.wait("dropped", seconds=GRACE_S + 10.0)
     lab.end(frozen)
@@ -106,51 +127,50 @@ def request_ignored(lab: Lab) -> Iterable[Check]:
     h1.keeps_writing()
     h1.stop_and_verify()
     return [
-        dropped_after_grace("h1", GRACE_S),
-        served_at("h1", lab.array.data_addresses() - {old}, "after"),
+        dropped_after_grace(h1.name, GRACE_S),
+        served_at(h1.name, lab.array.data_addresses() - {old}, "after"),
         # Until iscsid runs again a command in the host has to be started.
-        *undisturbed("h1", TIME2WAIT_S * 1000 + MOVED_BUDGET_MS),
+        *undisturbed(h1.name, TIME2WAIT_S * 1000 + MOVED_BUDGET_MS),
     ]
 
 
-@scenario(policy=ASKING, full_capture=True, not_for=_EARLY)
+@scenario(ports=2, policy=ASKING, full_capture=True, not_for=_EARLY)
 def drop_announced_connection(lab: Lab) -> Iterable[Check]:
     """The array says that it drops the connection (event 2), does, and the host comes back."""
     return _announced(lab, 2)
 
 
-@scenario(policy=ASKING, full_capture=True, not_for=_EARLY)
+@scenario(ports=2, policy=ASKING, full_capture=True, not_for=_EARLY)
 def drop_announced_session(lab: Lab) -> Iterable[Check]:
     """The array says that it drops all connections (event 3), does, and the host comes back."""
     return _announced(lab, 3)
 
 
 def _announced(lab: Lab, event: int) -> list[Check]:
-    h1, wait_s = lab.host("h1"), 1
-    h1.login()
-    h1.start_writing()
-    h1.keeps_writing()
+    h1, wait_s = under_load(lab), 1
     # Another Time2Wait than the default, to see that the host takes it from the message.
-    lab.array.relay.ask(str(h1.spec.addresses[0].ip), event=event, parameter2=wait_s, parameter3=20)
-    lab.observe_for(wait_s + 1.0)
+    address = str(h1.spec.addresses[0].ip)
+    with back_again(lab):
+        lab.array.relay.ask(address, event=event, parameter2=wait_s, parameter3=20)
     h1.keeps_writing()
     h1.stop_and_verify()
     return [
-        drop_announced("h1", lab.array.virtual, event),
-        served_at("h1", lab.array.data_addresses(), "after"),
-        *undisturbed("h1", wait_s * 1000 + ASKED_BUDGET_MS),
+        drop_announced(h1.name, lab.array.virtual, event),
+        served_at(h1.name, lab.array.data_addresses(), "after"),
+        *undisturbed(h1.name, wait_s * 1000 + ASKED_BUDGET_MS),
     ]
 
 
 @scenario(
-    hosts=("h1", "h2", "h3", "h4"),
+    hosts=4,
+    ports=2,
     topology="four_hosts",
     policy=Policy(mode="redirect-only", relay=True, hold_s=1.0),
     full_capture=True,
 )
 def rebalance(lab: Lab) -> Iterable[Check]:
     """Ports come back: the array evens out its load by requests, one host at a time."""
-    hosts = [lab.host(name) for name in ("h1", "h2", "h3", "h4")]
+    hosts = lab.some_hosts(4)
     kept, *away = [port.name for port in lab.array.spec.ports]
     pulled = [lab.begin(cable_pulled(lab, name)) for name in away]
     wait_for(
@@ -189,7 +209,8 @@ def rebalance(lab: Lab) -> Iterable[Check]:
 
 
 @scenario(
-    policy=Policy(mode="redirect-only", redirect="fixed", fixed={"h1": "p1"}, relay=True),
+    ports=2,
+    policy=at_home(mode="redirect-only", relay=True),
     full_capture=True,
 )
 def spdk_login_redirection(lab: Lab) -> Iterable[Check]:
@@ -197,20 +218,14 @@ def spdk_login_redirection(lab: Lab) -> Iterable[Check]:
 
     After SPDK's test login_redirection, which does it with the two portals of two targets.
     """
-    h1, (first, second) = lab.host("h1"), [port.name for port in lab.array.spec.ports[:2]]
-    h1.login()
-    h1.start_writing()
-    h1.keeps_writing()
+    h1, (first, second) = under_load(lab), [port.name for port in lab.array.spec.ports[:2]]
     count_connections(lab.array, lab.timeline, "begin")
-    known = len(lab.array.relay.found("full-feature"))
-    lab.array.tell(command="drain", port=first)
-    # The relay knows when the host is back; to ask the host itself would disturb its one processor.
-    lab.array.relay.wait("full-feature", known + 1, seconds=15.0)
+    drain(lab, first)
     h1.keeps_writing()
     count_connections(lab.array, lab.timeline, "there")
-    lab.array.tell(command="undrain", port=first)
-    lab.array.tell(command="rebalance")
-    lab.array.relay.wait("full-feature", known + 2, seconds=15.0)
+    with back_again(lab):
+        lab.array.tell(command="undrain", port=first)
+        lab.array.tell(command="rebalance")
     h1.keeps_writing()
     count_connections(lab.array, lab.timeline, "back")
     h1.stop_and_verify()
@@ -218,6 +233,6 @@ def spdk_login_redirection(lab: Lab) -> Iterable[Check]:
         connection_counts("begin", f"{first} 1, {second} 0"),
         connection_counts("there", f"{first} 0, {second} 1"),
         connection_counts("back", f"{first} 1, {second} 0"),
-        asked_then_moved("h1", lab.array.virtual, lab.array.address_of(first)),
-        *undisturbed("h1", TIME2WAIT_S * 1000 + MOVED_BUDGET_MS),
+        asked_then_moved(h1.name, lab.array.virtual, lab.array.address_of(first)),
+        *undisturbed(h1.name, TIME2WAIT_S * 1000 + MOVED_BUDGET_MS),
     ]

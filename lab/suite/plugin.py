@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+pytest.register_assert_rewrite("lab.suite.contract", "lab.suite.wire")
+
 LAB = Path(sys.executable).with_name("lab")
 
 

@@ -15,16 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mininet.topo import Topo
-
 from lab.errors import BadInput
+from lab.iscsi_names import check_iqn
+from lab.mininet_classes import Topo
 
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 _NAME = re.compile(r"[a-z][a-z0-9]*")
 _LONGEST_INTERFACE = 15  # IFNAMSIZ - 1, include/uapi/linux/if.h
-_IQN = re.compile(
-    r"iqn\.\d{4}-\d{2}\.[a-z0-9-]+(\.[a-z0-9-]+)+(:[a-z0-9.:-]+)?"
-)  # RFC 3720 3.2.6.3
 
 
 @dataclass(frozen=True)
@@ -250,10 +247,7 @@ class ArrayTopo(Topo):
 
 def _target(name: str, iqn: str | None, luns: Sequence[Lun], place: str) -> Target:
     iqn = iqn or f"iqn.2026-01.lab.failover:{name}"
-    if not _IQN.fullmatch(iqn):
-        raise BadInput(
-            f"{place}: {iqn!r} is not an iSCSI name such as iqn.2026-01.org.example:disk"
-        )
+    check_iqn(iqn, place)
     numbers = [lun.number for lun in luns]
     if not numbers or len(set(numbers)) < len(numbers):
         raise BadInput(f"{place}: LUN numbers must be there and differ, not {numbers}")

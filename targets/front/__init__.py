@@ -1,1 +1,1 @@
-"""What answers at the virtual port."""
+"""The front: what answers at the virtual port."""

@@ -1,4 +1,4 @@
-"""A virtual port made of an engine that redirects natively: one answer for all hosts."""
+"""A front made of an engine that redirects natively: one answer for all hosts."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class _Engine(TargetEngine, RedirectsNatively, KillableDaemon, Protocol):
         """Whether its process is there."""
 
 
-class UniformPort:
+class NativeFront:
     """A second engine, with the targets and disks of the first, at the virtual addresses only.
 
-    Answers hosts as VirtualPort does where one answer is enough for all of them, and serves them
+    Answers hosts as SteeredFront does where one answer is enough for all of them, and serves them
     itself, with `parameters` at login. Secrets and access lists are those of the targets, and count
     where it serves a host: it redirects before. The controller does not reach it (`steering` is
     None): who runs the array passes its choice on.

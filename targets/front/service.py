@@ -1,4 +1,4 @@
-"""The process behind the virtual port: `python3 -m targets.front CONFIG.json`.
+"""The process of the steered front: `python3 -m targets.front CONFIG.json`.
 
 It takes the connections at the virtual addresses, answers discovery with the address that was
 asked, redirects logins, and hands the connections of hosts that are to be served at the virtual
@@ -16,7 +16,6 @@ crashed it at the first login since 1.0.71, and a RedirectAddress is one for all
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import json
 import os
 import socket
@@ -25,6 +24,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from lab.portal import Portal
 from targets.chap import Unproven
 from targets.front.discovery import DiscoveryLogin
 from targets.front.splice import pass_on
@@ -96,28 +96,12 @@ class Answers:
         return pdu
 
 
-def plain(address: str) -> str:
-    """An IP address without scope and in its shortest spelling; anything else unchanged."""
-    bare = address.split("%")[0].strip("[]")
-    try:
-        return str(ipaddress.ip_address(bare))
-    except ValueError:
-        return address
-
-
-def portal_of(name: tuple[Any, ...]) -> str:
-    """A socket's name as a portal, IPv6 in brackets."""
-    address = plain(name[0])
-    return f"[{address}]:{name[1]}" if ":" in address else f"{address}:{name[1]}"
-
-
-class Front:
-    """The virtual port of one array, as its `config` says."""
+class Service:
+    """The steered front of one array, as its `config` says."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.steering = Path(config["steering"])
-        address, _, port = config["engine"].rpartition(":")
-        self.engine = (address.strip("[]"), int(port))
+        self.engine = Portal.parse(config["engine"])
         self.targets = {t["iqn"]: frozenset(t["initiators"]) for t in config["targets"]}
         self.account: dict[str, str] | None = config["discovery"]
         self._print = threading.Lock()
@@ -129,16 +113,15 @@ class Front:
 
     def listen(self, portal: str) -> int:
         """Accept at `portal`, whether the array has its address now or later; the port number."""
-        address, _, port = portal.rpartition(":")
-        six = address.startswith("[")
-        listener = socket.socket(socket.AF_INET6 if six else socket.AF_INET)
+        at = Portal.parse(portal, any_port=True)
+        listener = socket.socket(at.family)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if six:
+        if at.family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             listener.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
         else:
             listener.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
-        listener.bind((address.strip("[]"), int(port)))
+        listener.bind(at.name)
         listener.listen(512)
         threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
         return int(listener.getsockname()[1])
@@ -183,17 +166,19 @@ class Front:
         self, host: socket.socket, request: Pdu, answers: Answers, status: int, **who: str
     ) -> None:
         host.sendall(answers.login(request, status))
-        self.say("refused", host=plain(host.getpeername()[0]), **who, status=f"{status:#06x}")
+        self.say(
+            "refused", host=Portal.of(host.getpeername()).address, **who, status=f"{status:#06x}"
+        )
 
     def _steer(self, host: socket.socket, request: Pdu, raw: bytes, name: str, target: str) -> None:
-        address = plain(host.getpeername()[0])
+        address = Portal.of(host.getpeername()).address
         who = {"host": address, "initiator": name, "target": target}
         portal, _, reason = self._line(address).rpartition(":")
         moved = {"Temporary": MOVED_TEMPORARILY, "Permanent": MOVED_PERMANENTLY}.get(reason)
         status, data = TARGET_ERROR if reason else SERVICE_UNAVAILABLE, b""
         if reason == "here":
             try:
-                engine = socket.create_connection(self.engine, timeout=LOGIN_SECONDS)
+                engine = socket.create_connection(self.engine.name, timeout=LOGIN_SECONDS)
             except OSError:
                 status = SERVICE_UNAVAILABLE
             else:
@@ -218,7 +203,7 @@ class Front:
     def _serve(
         self, host: socket.socket, engine: socket.socket, raw: bytes, who: dict[str, str]
     ) -> None:
-        portal = portal_of(host.getsockname())
+        portal = str(Portal.of(host.getsockname()))
         with engine:
             self.say("serving", **who, portal=portal)
             engine.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -252,7 +237,7 @@ class Front:
         """Answer one request of a discovery session; False when it was the last."""
         data = b""
         if request.opcode == Op.TEXT_REQUEST:
-            at = f"{portal_of(host.getsockname())},1"
+            at = f"{Portal.of(host.getsockname())},1"
             asked = dict(decode_keys(request.data)).get("SendTargets")
             for iqn, initiators in self.targets.items():
                 if asked in ("All", iqn) and (not initiators or name in initiators):
@@ -273,10 +258,10 @@ class Front:
 def main() -> None:
     """Serve until standard input ends, which it does when the lab is gone."""
     config = json.loads(Path(sys.argv[1]).read_text())
-    front = Front(config)
+    service = Service(config)
     for portal in config["listen"]:
-        front.listen(portal)
-    front.say("ready")
+        service.listen(portal)
+    service.say("ready")
     while os.read(0, 4096):
         pass
     os._exit(0)

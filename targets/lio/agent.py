@@ -25,9 +25,6 @@ RESERVATIONS = DBROOT / "pr"
 
 ASK_S = 0.05
 
-_SESSION = re.compile(r"LIO Session ID: (?P<sid>\d+) ")
-_CONNECTION = re.compile(r"CID: (?P<cid>\d+) .*\n\s+Address (?P<address>\S+)")
-
 
 def load(device: str) -> None:
     """Load LIO and tell it its folder, which counts only before anything else uses it.
@@ -60,7 +57,6 @@ class Agent:
         self._lib = rtslib_fb
         self._iscsi = rtslib_fb.FabricModule("iscsi")
         self._tpgs: dict[str, Any] = {}
-        self._credentials: dict[str, dict[str, str]] = {}
 
     def create(
         self,
@@ -101,7 +97,7 @@ class Agent:
             for thing in made:
                 thing.delete()
             raise
-        self._tpgs[iqn], self._credentials[iqn] = tpg, credentials
+        self._tpgs[iqn] = tpg
 
     def _disk(self, iqn: str, number: int, device: str, serial: str, store: str) -> Any:
         name = re.sub(r"[^a-z0-9]", "-", f"{iqn}-{number}")[-16:]
@@ -119,10 +115,6 @@ class Agent:
         """Listen for `iqn` at a portal; an IPv6 address in brackets."""
         self._lib.NetworkPortal(self._tpgs[iqn], address, port)
 
-    def hide(self, iqn: str, address: str, port: int) -> None:
-        """Listen there no more."""
-        self._lib.NetworkPortal(self._tpgs[iqn], address, port, mode="lookup").delete()
-
     def parameter(self, iqn: str, name: str, value: str) -> None:
         """Set what is offered at login."""
         self._tpgs[iqn].set_parameter(name, value)
@@ -132,63 +124,6 @@ class Agent:
         self._iscsi.discovery_userid = credentials["userid"]
         self._iscsi.discovery_password = credentials["password"]
         self._iscsi.discovery_enable_auth = True
-
-    def sessions(self, iqn: str) -> dict[str, Any]:
-        """The newest session of each initiator, and how many there are in all.
-
-        LIO tells of a session only below an explicit access list, so each host that came without
-        one is given its own; its session and its disks stay as they are.
-        """
-        tpg = self._tpgs[iqn]
-        names = (Path(tpg.path) / "dynamic_sessions").read_text().replace("\0", "\n").split()
-        for name in names:
-            acl = self._lib.NodeACL(tpg, name)
-            _authenticate(acl, self._credentials[iqn])
-            if "LIO Session ID" not in self._info(acl):
-                acl.delete()  # it has left meanwhile, and this list would have no disks
-        found = []
-        for acl in tpg.node_acls:
-            info = self._info(acl)
-            session, connection = _SESSION.search(info), _CONNECTION.search(info)
-            if session and connection and "TARG_SESS_STATE_LOGGED_IN" in info:
-                address = re.sub(r"[\[\]]", "", connection["address"])
-                found.append(
-                    {
-                        "initiator": acl.node_wwn,
-                        "address": address,
-                        "sid": int(session["sid"]),
-                        "connection": int(connection["cid"]),
-                    }
-                )
-        counter = Path(tpg.parent_target.path) / "fabric_statistics/iscsi_instance/sessions"
-        return {"sessions": found, "count": int(counter.read_text())}
-
-    def _info(self, acl: Any) -> str:
-        return (Path(acl.path) / "info").read_text()
-
-    def cut(self, iqn: str, initiator: str, sid: int) -> bool:
-        """Close the connections of an initiator; False if it has no session `sid`.
-
-        A new queue depth for an access list makes the kernel close its sessions at once
-        (core_tpg_set_initiator_node_queue_depth).
-        """
-        for acl in self._tpgs[iqn].node_acls:
-            session = _SESSION.search(self._info(acl))
-            if acl.node_wwn == initiator and session and int(session["sid"]) == sid:
-                depth = Path(acl.path) / "cmdsn_depth"
-                depth.write_text(str(int(depth.read_text()) ^ 1))
-                return True
-        return False
-
-    def alua(self, iqn: str) -> dict[str, str]:
-        """The state of each LUN's default target port group, by number (SPC-4 6.27: 0 is
-        active/optimized)."""
-        return {
-            str(lun.lun): (
-                Path(lun.storage_object.path) / "alua/default_tg_pt_gp/alua_access_state"
-            ).read_text().strip()
-            for lun in self._tpgs[iqn].luns
-        }  # fmt: skip
 
     def clear(self) -> None:
         """Remove all targets and let go of all disks."""

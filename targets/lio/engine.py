@@ -8,23 +8,22 @@ from __future__ import annotations
 import json
 import queue
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from lab.array.connections import portals_by_peer
-from lab.array.site import GuestSite
 from lab.commands import Process
 from lab.errors import BadInput, LabError
+from lab.portal import Portal
 from targets.base import (
     ChapAccount,
-    EngineSession,
-    Lun,
+    KernelPlace,
+    LogicalUnit,
+    Place,
     TargetSpec,
     check_accounts,
     check_target,
-    join_portal,
     make_sparse,
-    split_portal,
 )
+from targets.engines import Kind
 
 STORES = ("block", "file-write-back", "file-write-through", "file-lying")
 ANSWER_SECONDS = 30.0
@@ -43,10 +42,10 @@ class Lio:
     name = "lio"
     local_portal = "127.0.0.1:3260"
 
-    def __init__(self, site: GuestSite, log_dir: Path, store: str = "block") -> None:
+    def __init__(self, place: KernelPlace, log_dir: Path, store: str = "block") -> None:
         if store not in STORES:
             raise BadInput(f"store {store!r}: LIO has {', '.join(STORES)}")
-        self._site, self._store = site, store
+        self._place, self._store = place, store
         self.log = log_dir / "lio.log"
         self._agent: Process | None = None
         self._answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
@@ -61,14 +60,14 @@ class Lio:
     def start(self) -> None:
         """See TargetEngine; LabError with the end of its log if LIO cannot be loaded."""
         if self._agent:
-            raise LabError(f"{self._site.runner.host}: LIO runs already")
+            raise LabError(f"{self._place.runner.host}: LIO runs already")
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self._answers = queue.SimpleQueue()
         if not self._memory:
-            with self._site.memory.open("wb") as file:
+            with self._place.memory.open("wb") as file:
                 file.truncate(MEMORY_BYTES)
-            self._memory = self._site.plug(self._site.memory)
-        self._agent = self._site.start_module(
+            self._memory = self._place.plug(self._place.memory)
+        self._agent = self._place.start_module(
             "targets.lio.agent", self._memory, log=self.log, on_line=self._hear, isolated=False
         )
         try:
@@ -91,7 +90,7 @@ class Lio:
                     break
         lines = self.log.read_text(errors="replace").splitlines()[-10:] if self.log.exists() else []
         end = "\n  ".join(lines) or "(its log is empty)"
-        raise LabError(f"{self._site.runner.host}: LIO's agent does not answer\n  {end}")
+        raise LabError(f"{self._place.runner.host}: LIO's agent does not answer\n  {end}")
 
     def _ask(self, do: str, **arguments: Any) -> Any:
         if not self._agent:
@@ -113,12 +112,12 @@ class Lio:
             for lun in target.luns:
                 make_sparse(lun)
                 if lun.path not in self._devices:
-                    self._devices[lun.path] = self._site.plug(lun.path)
+                    self._devices[lun.path] = self._place.plug(lun.path)
                     plugged.append(lun.path)
             self._create(target)
         except LabError:
             for path in plugged:
-                self._site.unplug(self._devices.pop(path))
+                self._place.unplug(self._devices.pop(path))
             raise
         self._targets.append(target)
         self._listen(target.iqn, self.local_portal)
@@ -134,7 +133,7 @@ class Lio:
             initiators=list(target.initiators),
         )
 
-    def _described(self, lun: Lun) -> dict[str, Any]:
+    def _described(self, lun: LogicalUnit) -> dict[str, Any]:
         # LIO makes both pages of the unit serial number: 0x80 is all of it, the NAA designator of
         # 0x83 its first 25 hexadecimal digits (spc_gen_naa_6h_vendor_specific).
         return {
@@ -149,7 +148,7 @@ class Lio:
 
     def expose(self, portal: str) -> None:
         """See TargetEngine; the array need not have the address yet."""
-        spelled = join_portal(*split_portal(portal))
+        spelled = str(Portal.parse(portal))
         if spelled in self._portals:
             raise BadInput(f"portal {spelled}: is exposed already")
         if not self._agent:
@@ -157,50 +156,6 @@ class Lio:
         for iqn in self._iqns():
             self._listen(iqn, spelled)
         self._portals.append(spelled)
-
-    def hide(self, portal: str) -> None:
-        """See TargetEngine."""
-        spelled = join_portal(*split_portal(portal))
-        if spelled not in self._portals:
-            raise BadInput(f"portal {spelled}: is not exposed; {self._portals} are")
-        for iqn in self._iqns():
-            self._ask("hide", iqn=iqn, **_portal(spelled))
-        self._portals.remove(spelled)
-
-    def sessions(self) -> list[EngineSession]:
-        """See TargetEngine: LIO's own list, which has one session of each initiator, joined with
-        the kernel's connections. Further ones of an initiator have the number 0."""
-        told = {iqn: self._ask("sessions", iqn=iqn) for iqn in self._iqns()}
-        if not any(one["sessions"] for one in told.values()):
-            return []
-        ends = portals_by_peer(self._site.runner, {*self._portals, self.local_portal})
-        found = []
-        for iqn, one in told.items():
-            more = one["count"] - len(one["sessions"])
-            for session in one["sessions"]:
-                address = split_portal(session["address"])[0]
-                portals = ends.get(address, [])
-                if not portals:
-                    continue  # LIO keeps a session for a while whose connection is gone
-                known = EngineSession(
-                    target=iqn,
-                    initiator=session["initiator"],
-                    initiator_address=address,
-                    portal=portals[0] if len(set(portals)) == 1 else None,
-                    sid=session["sid"],
-                    connection=session["connection"],
-                )
-                others = max(0, min(more, len(portals) - 1))
-                more -= others
-                hidden = EngineSession(iqn, known.initiator, address, known.portal, 0, 0)
-                found += [known, *[hidden] * others]
-        return found
-
-    def cut(self, session: EngineSession) -> None:
-        """See TargetEngine; LIO cuts all sessions that the initiator has at this target."""
-        name, sid = session.initiator, session.sid
-        if not self._ask("cut", iqn=session.target, initiator=name, sid=sid):
-            raise LabError(f"{self.name}: {name} has no session {sid} at {session.target}")
 
     def set_parameter(self, iqn: str, name: str, value: str) -> None:
         """See TargetEngine; BadInput for a name or value that LIO does not take."""
@@ -217,18 +172,14 @@ class Lio:
         self._ask("discovery", credentials=_credentials("discovery", (account,)))
         self._discovery = account
 
-    def alua_states(self, iqn: str) -> dict[int, int]:
-        """The ALUA state of each LUN's target port group (SPC-4, 6.27: 0 is active/optimized)."""
-        return {int(lun): int(state) for lun, state in self._ask("alua", iqn=iqn).items()}
-
     def power_cut(self) -> None:
         """See OwnKernel: what was not flushed to the disks is lost."""
-        self._site.power_cut()
+        self._place.power_cut()
         self._agent = None
 
     def power_on(self) -> None:
         """See OwnKernel; returns when it serves."""
-        self._site.power_on()
+        self._place.power_on()
         self.start()
         if self._discovery:
             self.protect_discovery(self._discovery)
@@ -251,7 +202,7 @@ class Lio:
             self._agent.wait(10.0)
             self._agent = None
             for device in (*self._devices.values(), self._memory):
-                self._site.unplug(device)
+                self._place.unplug(device)
             self._memory = ""
         self._targets, self._portals, self._devices = [], [], {}
         self._parameters, self._discovery = {}, None
@@ -261,8 +212,8 @@ class Lio:
 
 
 def _portal(portal: str) -> dict[str, Any]:
-    address, port = split_portal(portal)
-    return {"address": f"[{address}]" if ":" in address else address, "port": port}
+    at = Portal.parse(portal)
+    return {"address": at.host, "port": at.port}
 
 
 def _credentials(place: str, accounts: tuple[ChapAccount, ...]) -> dict[str, str]:
@@ -275,3 +226,22 @@ def _credentials(place: str, accounts: tuple[ChapAccount, ...]) -> dict[str, str
             raise BadInput(f"{place}: LIO holds one CHAP account that hosts log in with")
         found |= {f"{prefix}userid": account.user, f"{prefix}password": account.secret}
     return found
+
+
+def _make(place: Place, logs: Path, store: str) -> Lio:
+    return Lio(cast(KernelPlace, place), logs, store or "block")  # as `own_kernel` promises
+
+
+KIND = Kind(
+    _make,
+    own_kernel=True,
+    abilities=frozenset(
+        {
+            "heads",
+            "power-cut",
+            "reservations-survive-power-cuts",
+            "reservations-survive-sessions",
+            "stores",
+        }
+    ),
+)

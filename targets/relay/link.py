@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from lab.portal import Portal
 from targets.pdu import PduError
 from targets.relay.pump import Pump
 from targets.relay.rules import AsyncOrder, Facts, Rule
@@ -30,26 +31,6 @@ class Limits:
     connections: int = 256
     buffer: int = 128 * 1024
     login_text: int = 65536
-
-
-def parse_address(text: str) -> tuple[str, int]:
-    """`address:port`, IPv6 in brackets; ValueError if it is not one."""
-    host, colon, port = text.rpartition(":")
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not colon or not bare or (":" in bare) != (bare != host):
-        raise ValueError(f"{text!r} is not address:port, with IPv6 in brackets")
-    return bare, int(port)
-
-
-def show_address(name: tuple[Any, ...]) -> str:
-    """A socket's name as `address:port`, IPv6 in brackets (RFC 7143, 13.8)."""
-    host = str(name[0])
-    return f"[{host}]:{name[1]}" if ":" in host else f"{host}:{name[1]}"
-
-
-def family_of(host: str) -> socket.AddressFamily:
-    """The address family of a numeric address."""
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 class Home(Protocol):
@@ -82,7 +63,7 @@ class Link:
         home: Home,
         facts: Facts,
         client: socket.socket,
-        backend: tuple[str, int],
+        backend: Portal,
         source: str | None,
     ) -> None:
         self._home, self._client, self._address, self._source = home, client, backend, source
@@ -92,7 +73,7 @@ class Link:
         self._timers: list[asyncio.TimerHandle] = []
         self._task: asyncio.Task[None] | None = None
         self._closed, self._hanging = False, ""
-        local = show_address(client.getsockname())
+        local = str(Portal.of(client.getsockname()))
         self.session = Session(self, facts, local, lambda: home.rules, home.limits.login_text)
         size = max(home.limits.buffer, home.limits.login_text + 4096)
         self.up = Pump(self, self.session.to_target, size)
@@ -120,14 +101,14 @@ class Link:
             self.close("login-timeout", reset=True)
 
     async def _connect(self) -> None:
-        host, port = self._address
-        sock = socket.socket(family_of(host), socket.SOCK_STREAM)
+        sock = socket.socket(self._address.family, socket.SOCK_STREAM)
         try:
             self._prepare(sock)
             if self._source:
                 sock.bind((self._source, 0))
             await asyncio.wait_for(
-                self._loop.sock_connect(sock, (host, port)), self._home.limits.connect_timeout_s
+                self._loop.sock_connect(sock, self._address.name),
+                self._home.limits.connect_timeout_s,
             )
         except (OSError, TimeoutError) as error:
             sock.close()

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lab.array.site import Site
 from lab.errors import BadInput, CommandFailed, LabError
 from lab.waiting import wait_for
+from targets.base import Place
 
 
 class RelayProcess:
-    """Starts `python3 -m targets.relay` at `site` and waits until it listens.
+    """Starts `python3 -m targets.relay` at `place` and waits until it listens.
 
     `config` is its configuration (see targets/relay/service.py); its log goes to the folder `logs`.
     `on_event` gets each event as it comes in, from a thread of its own. LabError if the relay does
@@ -23,7 +23,7 @@ class RelayProcess:
 
     def __init__(
         self,
-        site: Site,
+        place: Place,
         config: dict[str, Any],
         logs: Path,
         on_event: Callable[[dict[str, Any]], None] = lambda event: None,
@@ -32,10 +32,10 @@ class RelayProcess:
         self._on_event, self._ids = on_event, itertools.count(1)
         name = config.get("name", "relay")
         path, self._log = (
-            site.put(f"{name}.relay.json", json.dumps(config)),
+            place.put(f"{name}.relay.json", json.dumps(config)),
             logs / f"{name}.relay.log",
         )
-        self._process = site.start_module(
+        self._process = place.start_module(
             "targets.relay.service", str(path), log=self._log, on_line=self._take
         )
         wanted = sum(len(port["listen"]) for port in config["ports"])

@@ -9,8 +9,6 @@ from typing import Protocol
 
 from targets.relay.stream import Stream, Then
 
-_MOST_PIECES = 64
-
 
 class Watcher(Protocol):
     """The connection that a pump belongs to."""

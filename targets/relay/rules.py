@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from lab.portal import ip_of
 from targets.pdu import FROM_INITIATOR, FROM_TARGET, Op
 
 Json = dict[str, Any]
@@ -51,7 +52,7 @@ class Select:
         return (
             self.connection in (None, facts.connection)
             and self.port in (None, facts.port)
-            and self.peer in (None, facts.peer, facts.peer.rpartition(":")[0].strip("[]"))
+            and self.peer in (None, facts.peer, ip_of(facts.peer))
             and self.initiator in (None, facts.initiator)
             and self.target in (None, facts.target)
             and self.session in (None, facts.session)

@@ -28,8 +28,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lab.errors import BadInput
+from lab.portal import Portal
 from targets.relay.control import LINE, Control
-from targets.relay.link import Limits, Link, family_of, parse_address, show_address
+from targets.relay.link import Limits, Link
 from targets.relay.rules import Facts, Json, Rule
 
 _IP_FREEBIND, _IPV6_FREEBIND = 15, 78  # linux/in.h, linux/in6.h; Python has no names for them
@@ -40,8 +42,8 @@ class Port:
     """A data port: where initiators connect, and the portal behind it."""
 
     name: str
-    listen: tuple[tuple[str, int], ...]
-    backend: tuple[str, int]
+    listen: tuple[Portal, ...]
+    backend: Portal
     source: str | None = None
 
 
@@ -61,8 +63,8 @@ class Config:
             ports = tuple(
                 Port(
                     str(port["name"]),
-                    tuple(parse_address(address) for address in port["listen"]),
-                    parse_address(port["backend"]),
+                    tuple(Portal.parse(at, any_port=True) for at in port["listen"]),
+                    Portal.parse(port["backend"]),
                     port.get("source"),
                 )
                 for port in raw["ports"]
@@ -75,6 +77,8 @@ class Config:
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"the configuration lacks or misnames {error}") from error
+        except BadInput as error:
+            raise ValueError(str(error)) from error
 
 
 class Relay:
@@ -118,15 +122,15 @@ class Relay:
             self.control.do(order)
         found = []
         for port in self._config.ports:
-            for host, number in port.listen:
-                sock = self._listen(host, number)
+            for portal in port.listen:
+                sock = self._listen(portal)
                 asyncio.get_running_loop().add_reader(sock, self._accept, sock, port)
-                found.append((port.name, show_address(sock.getsockname())))
+                found.append((port.name, str(Portal.of(sock.getsockname()))))
                 self.event(port.name, "listening", address=found[-1][1])
         return found
 
-    def _listen(self, host: str, number: int) -> socket.socket:
-        sock = socket.socket(family_of(host), socket.SOCK_STREAM)
+    def _listen(self, portal: Portal) -> socket.socket:
+        sock = socket.socket(portal.family, socket.SOCK_STREAM)
         self._sockets.append(sock)
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -135,7 +139,7 @@ class Relay:
             sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
         else:
             sock.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
-        sock.bind((host, number))
+        sock.bind(portal.name)
         sock.listen(128)
         return sock
 
@@ -155,7 +159,7 @@ class Relay:
             self.event(port.name, "accept-failed", reason="too many connections")
             return
         self._last += 1
-        facts = Facts(self._last, port.name, show_address(peer))
+        facts = Facts(self._last, port.name, str(Portal.of(peer)))
         try:
             self.links[self._last] = Link(self, facts, client, port.backend, port.source)
         except OSError as error:  # gone again already

@@ -5,28 +5,25 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
-from lab.array.connections import portals_by_peer
 from lab.commands import Process, Runner, require
 from lab.errors import BadInput, CommandFailed, LabError
+from lab.portal import Portal
 from lab.waiting import wait_for
 from targets.base import (
     ChapAccount,
-    EngineSession,
+    Place,
     TargetSpec,
     check_accounts,
     check_target,
-    join_portal,
     make_sparse,
-    split_portal,
 )
+from targets.engines import Kind
+from targets.front.native import NativeFront
 from targets.tgt.tgtadm import SOCKET, Tgtadm
 
-_SESSION = re.compile(
-    r"Session: (?P<sid>\d+)\n\s+Connection: (?P<cid>\d+)\n"
-    r"\s+Initiator: (?P<name>\S+).*\n\s+IP Address: (?P<address>\S+)"
-)
 _PORTAL = re.compile(r"^Portal: (\S+),\d+$", re.MULTILINE)
 
 
@@ -53,7 +50,7 @@ class Tgt:
         self._targets: list[TargetSpec] = []
         self._portals: list[str] = []
         self._parameters: dict[tuple[str, str], str] = {}
-        self._discovery: tuple[ChapAccount, ...] = ()
+        self._discovery: ChapAccount | None = None
         self._call = Tgtadm(runner.host, self._dir, control_number)
 
     @property
@@ -82,7 +79,7 @@ class Tgt:
             portals = wait_for(
                 f"tgtd {self._number} to answer", self._first_portals, seconds=10, every=0.003
             )
-            if len(portals) != 1 or split_portal(portals[0])[0] != "127.0.0.1":
+            if len(portals) != 1 or Portal.parse(portals[0]).address != "127.0.0.1":
                 raise LabError(self._story(f"it listens at {portals}, not on loopback"))
         except BaseException:
             self.kill()
@@ -113,7 +110,8 @@ class Tgt:
         if target.iqn in self._iqns():
             raise BadInput(f"target {target.iqn}: exists already")
         known = {a.user: a.secret for t in self._targets for a in t.accounts}
-        known.update({a.user: a.secret for a in self._discovery})
+        if self._discovery:
+            known[self._discovery.user] = self._discovery.secret
         for account in target.accounts:
             if known.get(account.user, account.secret) != account.secret:
                 raise BadInput(f"target {target.iqn}: CHAP name {account.user} has another secret")
@@ -150,16 +148,15 @@ class Tgt:
             self._call("account", "new", user, f"--password={account.secret}")
         self._call("account", "bind", *tid, user, *(["--outgoing"] if account.mutual else []))
 
-    def protect_discovery(self, *accounts: ChapAccount) -> None:
-        """Ask for one of `accounts` at discovery at the engine's own portals as well."""
-        check_accounts("discovery", accounts)
-        for account in accounts:
-            self._bind(account)
-        self._discovery += accounts
+    def protect_discovery(self, account: ChapAccount) -> None:
+        """See TargetEngine."""
+        check_accounts("discovery", (account,))
+        self._bind(account)
+        self._discovery = account
 
     def expose(self, portal: str) -> None:
         """See TargetEngine."""
-        spelled = join_portal(*split_portal(portal))
+        spelled = str(Portal.parse(portal))
         if spelled in self._portals:
             raise BadInput(f"portal {spelled}: is exposed already")
         try:
@@ -170,53 +167,6 @@ class Tgt:
                 f"and past IPv6's duplicate address detection? ({failed.output.strip()})"
             ) from None
         self._portals.append(spelled)
-
-    def hide(self, portal: str) -> None:
-        """See TargetEngine."""
-        spelled = join_portal(*split_portal(portal))
-        if spelled not in self._portals:
-            raise BadInput(f"portal {spelled}: is not exposed; {self._portals} are")
-        self._call("portal", "delete", f"--param=portal={spelled}")
-        self._portals.remove(spelled)
-
-    def portals(self) -> list[str]:
-        """What it is exposed at, in the order of `expose`."""
-        return list(self._portals)
-
-    def sessions(self) -> list[EngineSession]:
-        """See TargetEngine: tgtd's own list, which names the host only, joined with the kernel's.
-
-        A host with connections to several portals of this tgtd has `portal` None in each.
-        """
-        found = [
-            (target.iqn, match)
-            for target in self._targets
-            for match in _SESSION.finditer(
-                self._call("conn", "show", f"--tid={self._tid(target.iqn)}")
-            )
-        ]
-        ours = {*self._portals, self._local_portal}
-        ends = portals_by_peer(self._runner, ours) if found else {}
-        sessions = []
-        for iqn, match in found:
-            address = split_portal(match["address"])[0]
-            portals = set(ends.get(address, ()))
-            sessions.append(
-                EngineSession(
-                    target=iqn,
-                    initiator=match["name"],
-                    initiator_address=address,
-                    portal=next(iter(portals)) if len(portals) == 1 else None,
-                    sid=int(match["sid"]),
-                    connection=int(match["cid"]),
-                )
-            )
-        return sessions
-
-    def cut(self, session: EngineSession) -> None:
-        """See TargetEngine."""
-        where = (f"--sid={session.sid}", f"--cid={session.connection}")
-        self._call("conn", "delete", f"--tid={self._tid(session.target)}", *where)
 
     def set_parameter(self, iqn: str, name: str, value: str) -> None:
         """See TargetEngine; BadInput for a name or value that tgtd does not take."""
@@ -229,11 +179,11 @@ class Tgt:
 
     def redirect(self, iqn: str, portal: str | None, *, permanent: bool = False) -> None:
         """See RedirectsNatively; takes three calls, so a login meanwhile sees the old answer."""
-        address, port = split_portal(portal) if portal else ("", 0)
+        to = Portal.parse(portal) if portal else None
         values = {
             # The reason last: an address counts only with one.
-            "RedirectPort": str(port),
-            "RedirectAddress": f"[{address}]" if ":" in address else address,
+            "RedirectPort": str(to.port if to else 0),
+            "RedirectAddress": to.host if to else "",
             "RedirectReason": "Permanent" if permanent else "Temporary",
         }
         for name, value in values.items():
@@ -259,8 +209,8 @@ class Tgt:
     def restart(self) -> None:
         """See KillableDaemon."""
         self.start()
-        for account in self._discovery:
-            self._bind(account)
+        if self._discovery:
+            self._bind(self._discovery)
         for target in self._targets:
             self._create(target)
         for (iqn, name), value in self._parameters.items():
@@ -276,7 +226,7 @@ class Tgt:
     def stop(self) -> None:
         """See TargetEngine; by SIGKILL, as tgtd ignores SIGTERM while it has targets."""
         self.kill()
-        self._targets, self._portals, self._discovery = [], [], ()
+        self._targets, self._portals, self._discovery = [], [], None
         self._parameters = {}
 
     def _iqns(self) -> list[str]:
@@ -286,3 +236,22 @@ class Tgt:
         if iqn not in self._iqns():
             raise BadInput(f"target {iqn}: unknown; there are {self._iqns() or 'none'}")
         return self._iqns().index(iqn) + 1
+
+
+def _make(place: Place, logs: Path, store: str) -> Tgt:
+    if store:
+        raise BadInput(f"store {store!r}: tgt keeps disks in files only; take --target lio")
+    return Tgt(place.runner, place.folder, logs, control_number=1)
+
+
+def _front(place: Place, logs: Path, parameters: Mapping[str, str]) -> NativeFront:
+    return NativeFront(Tgt(place.runner, place.folder, logs, control_number=0), parameters)
+
+
+KIND = Kind(
+    _make,
+    _front,
+    abilities=frozenset(
+        {"hides-targets", "kill", "redirects", "refuses-to-prove", "reservations-end-with-session"}
+    ),
+)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-HEADER = "from lab.topology.topology import ArrayTopo, Lun\nclass Mine(ArrayTopo):\n    def build(self):\n"
+HEADER = "from lab.topology import ArrayTopo, Lun\nclass Mine(ArrayTopo):\n    def build(self):\n"
 GOOD = """\
         self.addSwitch("s1")
         self.add_array("a1", virtual="10.0.0.1/24")

@@ -3,10 +3,10 @@
 import time
 
 import pytest
-from net import guest_network
 
 from lab.errors import LabError
 from lab.guest import kernel_host as guest
+from lab.suite.net import guest_network
 
 
 @pytest.fixture

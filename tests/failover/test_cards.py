@@ -1,10 +1,9 @@
 """The network cards of the lab's machines behave as real ones do."""
 
-from net import guest_network, namespace
-
 from lab.array.site import GuestSite
 from lab.guest.seed import HOST_START
 from lab.run.lab import give_queues
+from lab.suite.net import guest_network, namespace
 
 
 def test_a_host_hands_frames_on_by_threads(tmp_path):

@@ -1,9 +1,9 @@
 """Commands in a guest that end, or whose kernel does, under the hands of who uses them."""
 
 import pytest
-from net import guest_network
 
 from lab.errors import LabError
+from lab.suite.net import guest_network
 from lab.waiting import wait_for
 
 

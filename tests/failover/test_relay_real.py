@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from net import PORTS, Net, network
 
 from lab.array.site import Site
 from lab.commands import CommandFailed, require
 from lab.errors import BadInput, LabError, Missing
-from targets.base import Lun, TargetSpec
+from lab.suite.net import PORTS, Net, network
+from targets.base import LogicalUnit, TargetSpec
 from targets.relay.process import RelayProcess
 from targets.tgt.engine import Tgt
 
@@ -41,7 +41,9 @@ def disk(net, tmp_path_factory) -> Iterator[tuple[Tgt, Path]]:
     engine = Tgt(net.array, folder / "work", folder / "logs")
     engine.start()
     try:
-        engine.create(TargetSpec(IQN, (Lun(1, folder / "disk", SIZE, "c0000001", "RELAY1"),)))
+        engine.create(
+            TargetSpec(IQN, (LogicalUnit(1, folder / "disk", SIZE, "c0000001", "RELAY1"),))
+        )
         engine.expose(DIRECT)
         yield engine, folder / "disk"
     finally:

@@ -38,8 +38,14 @@ def load(begin, end):
     return [event(t, "load", phase=phase, name="writer") for t, phase in phases]
 
 
+def moment(t, name):
+    return event(t, "moment", "lab", name=name)
+
+
 HOME = address(0, "p1")
 AWAY = [HOME, fault(5), *move(5.01, "p1", "p2")]
+DOWN = moment(7, "take-down")
+FLAPPED = moment(7, "the port stays up")
 BACK = [*AWAY, fault(6, "end"), *move(8.1, "p2", "p1")]
 LOST = [announced(1), fault(4, name="announcements-lost", where="h1")]
 STARTED = [said(0, "started"), said(0.1, "settled")]
@@ -51,7 +57,12 @@ IN_TIME = [login(0, P1), *load(1, 9)]
 EXAMPLES = {
     "moved_times": (
         (VIRTUAL, 1),
-        {"pass": [AWAY], "fail": [BACK, [HOME]], "unknown": [[], [fault(5)]]},
+        {
+            # The last: what moves when the lab is being taken down does not count.
+            "pass": [AWAY, [*BACK, DOWN]],
+            "fail": [BACK, [HOME], [*BACK, moment(9, "take-down")]],
+            "unknown": [[], [fault(5)]],
+        },
     ),
     "home_after_hold": (
         (VIRTUAL, 2.0),

@@ -13,11 +13,17 @@ from typing import Any
 
 import pytest
 
-from targets.pdu import BHS, NO_TAG, Op, Pdu, decode, decode_keys, encode_keys, size_of
+from targets.pdu import BHS, NO_TAG, Op, Pdu, decode, decode_keys, encode_keys, padded, size_of
 from targets.relay.service import Config, Relay
 
 SECONDS = 5.0
 BOTH = pytest.mark.parametrize("digests", ["None", "CRC32C"])
+
+
+def extended_cdb(rest: bytes) -> bytes:
+    """An additional header segment with `rest` of a CDB (RFC 7143, 11.2.2.3)."""
+    segment = struct.pack(">HBx", len(rest) + 1, 1) + rest
+    return segment.ljust(padded(len(segment)), b"\0")
 
 
 @dataclass

@@ -12,7 +12,7 @@ from lab.array.access import Access, Secrets, seek_secrets
 from lab.array.array import Policy
 from lab.commands import Result
 from lab.errors import BadInput, CommandFailed
-from lab.host.initiator import OpenIscsi
+from lab.host.open_iscsi import OpenIscsi
 from lab.run.scenario import Scenario, check_fits
 from lab.timeline import Timeline
 from lab.topology.loading import topology

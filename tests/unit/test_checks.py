@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 from access_examples import EXAMPLES as ACCESS
-from fault_examples import DIED, KILLED
+from fault_examples import BACK, DIED, DOWN, FLAPPED, KILLED
 from fault_examples import EXAMPLES as FAULTS
 from hypothesis import given
 from hypothesis import strategies as st
@@ -228,3 +228,28 @@ def test_the_order_of_arrival_does_not_matter(points, random):
     shuffled = list(points)
     random.shuffle(shuffled)
     assert gaps(points, 0, 1000) == gaps(shuffled, 0, 1000)
+
+
+def test_moves_are_counted_up_to_the_moment_that_the_scenario_marks():
+    """The port that flapped is up again at 7; at 8.1, after its hold time, its address goes home,
+    as it should, while the host still reads its blocks back."""
+    once = checks.moved_times(VIRTUAL, 1, until=FLAPPED["name"])
+    assert once(timeline_of(*BACK, FLAPPED)).verdict == "pass"
+    assert once(timeline_of(*BACK, {**FLAPPED, "t": 9})).verdict == "fail"
+    assert once(timeline_of(*BACK)).verdict == "unknown"
+    assert once.name == f"moved_times({VIRTUAL}, 1, until=the port stays up)"
+
+
+def test_what_goes_home_at_the_take_down_has_moved_all_the_same():
+    assert checks.moved_to(VIRTUAL, "p2")(timeline_of(*BACK, DOWN)).verdict == "pass"
+    assert checks.moved_to(VIRTUAL, "p2")(timeline_of(*BACK)).verdict == "fail"
+
+
+def test_who_is_asked_at_the_take_down_need_not_follow():
+    name, (args, examples) = "asked_then_moved", REQUESTS["asked_then_moved"]
+    good = examples["pass"][0]
+    end = max(e["t"] for e in good)
+    asked = next(e for e in good if e["kind"] == "async")
+    later = [*good, {"t": end + 1, "where": "lab", "kind": "moment", "name": "take-down"},
+             {**asked, "t": end + 2}]  # fmt: skip
+    assert checks.FACTORIES[name](*args)(timeline_of(*later)).verdict == "pass"

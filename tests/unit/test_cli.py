@@ -1,25 +1,26 @@
 """What the commands say of themselves."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from lab.cli import main as cli
 from lab.cli.main import app
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
-def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+def commands(command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     yield path
     for name, one in getattr(command, "commands", {}).items():
         yield from commands(one, (*path, name))
 
 
-@pytest.mark.parametrize("path", commands(get_command(app)), ids=" ".join)
+@pytest.mark.parametrize("path", [*commands(get_command(app))], ids=" ".join)
 def test_help(path):
     found = CliRunner().invoke(app, [*path, "--help"])
     assert found.exit_code == 0
@@ -33,3 +34,52 @@ def test_the_readme_knows_every_command(path):
     *groups, name = path
     lines = [line for line in README.splitlines() if name in line.replace("`", " ").split()]
     assert any(all(group in line for group in ["lab", *groups]) for line in lines), path
+
+
+@pytest.fixture
+def lab(monkeypatch, capsys):
+    """Run the command here: its exit status, and what it said to standard output and error."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["lab", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return ended.value.code, said.out, said.err
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nonsense"], "nonsense"),
+        (["run"], "argument"),
+        (["run", "port-loss", "--nonsense"], "--nonsense"),
+        (["run", "port-loss", "--seed", "x"], "--seed"),
+        (["image", "nonsense"], "nonsense"),
+    ],
+)
+def test_what_it_is_not_asked_for_so(lab, arguments, said):
+    status, out, err = lab(*arguments)
+    assert (status, out) == (2, "")
+    assert err.startswith("lab: ")
+    assert said in err
+
+
+@pytest.mark.parametrize("group", [[], ["image"], ["bench"]], ids=" ".join)
+def test_a_group_alone_shows_its_commands(lab, group):
+    status, out, err = lab(*group)
+    assert (status, out) == (2, "")
+    assert err.startswith("Usage: lab")
+    assert "Commands:" in err
+
+
+def test_ctrl_c(lab, monkeypatch):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lab.run.scenario.catalogue", interrupted)
+    status, out, err = lab("list")
+    assert (status, out) == (130, "")
+    assert err == "lab: interrupted; everything it started is gone\n"

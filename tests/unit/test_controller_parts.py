@@ -149,7 +149,7 @@ def test_all_silent_at_once_is_nobodys_fault():
 
 def test_of_two_ports_the_hosts_decide():
     judge = Judge(3)
-    rounds(judge, "ab", ALL[:0] + [("a", "b"), ("b", "a")])
+    rounds(judge, "ab", [*ALL[:0], ("a", "b"), ("b", "a")])
     assert rounds(judge, "ab", [("b", "a")], times=10) == {"a": "suspect", "b": "suspect"}
     assert rounds(judge, "ab", [("b", "a")], hosts="a", times=2) == {"a": "ok", "b": "silent"}
     # It stays so, also when the host of the other one pauses: nobody is left to judge a.

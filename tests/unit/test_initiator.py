@@ -10,7 +10,8 @@ import pytest
 from lab.commands import Result
 from lab.errors import CommandFailed, LabError, WaitTimeout
 from lab.host.host import LabHost
-from lab.host.initiator import Disk, OpenIscsi, parse_sessions
+from lab.host.initiator import Disk
+from lab.host.open_iscsi import KIND, OpenIscsi, parse_sessions
 from lab.timeline import Timeline
 
 IQN = "iqn.2026-01.lab.failover:a1"
@@ -154,7 +155,7 @@ def test_what_is_broken_here_is_no_failure_of_the_array(status):
 
 def test_a_session_is_recorded():
     one, timeline = initiator(sessions=ONE)
-    host = LabHost(SimpleNamespace(timeline=timeline), SimpleNamespace(name="h1"), None)
+    host = LabHost(SimpleNamespace(timeline=timeline), SimpleNamespace(name="h1"), None, KIND)
     host._initiator = one
     session = host.session("before")
     (event,) = timeline.events("session", "h1")

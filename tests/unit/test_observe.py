@@ -202,3 +202,30 @@ def test_an_overflow_is_noted_and_what_was_missed_follows():
 def test_a_namespace_that_is_not_there():
     with pytest.raises(Exception, match="cannot watch"), AddressWatcher(Timeline(), 1 << 22):
         pass
+
+
+@pytest.fixture
+def long_capture(tmp_path):
+    """More than a pipe holds, of frames that no one asks for."""
+    path = tmp_path / "long.pcap"
+    frame = struct.pack("<4I", 0, 0, 60, 60) + bytes(60)
+    path.write_bytes(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1) + frame * 10_000)
+    return path
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    ("ending", "said"), [("echo no room >&2; exit 3", "status 3: no room"), ("exit 0", "too early")]
+)
+def test_a_tshark_that_ends_early_is_told_at_once(
+    long_capture, tmp_path, monkeypatch, ending, said
+):
+    """Then nobody reads what mergecap writes, which would wait for ever."""
+    if not shutil.which("mergecap"):
+        pytest.skip("not installed: mergecap")
+    (tmp_path / "tshark").write_text(f"#!/bin/sh\n{ending}\n")
+    (tmp_path / "tshark").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(CommandFailed, match="tshark") as error:
+        decode({"p1": long_capture})
+    assert said in str(error.value)

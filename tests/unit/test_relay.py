@@ -11,6 +11,7 @@ import pytest
 from relay_peers import (
     BOTH,
     Peer,
+    extended_cdb,
     from_initiator,
     from_target,
     in_a_loop,
@@ -18,7 +19,8 @@ from relay_peers import (
     rig,
 )
 
-from targets.pdu import Op, Pdu, encode_ahs
+from lab.portal import Portal
+from targets.pdu import Op, Pdu
 from targets.relay.service import Config
 
 
@@ -34,7 +36,7 @@ async def test_every_byte_goes_through(digests):
             raw = b""
             for _ in range(60):
                 bhs = bytes([first + chance.randrange(0x20)]) + chance.randbytes(47)
-                ahs = encode_ahs([(1, chance.randbytes(chance.choice([0, 0, 17, 200])))])
+                ahs = extended_cdb(chance.randbytes(chance.choice([0, 0, 16, 200])))
                 data = chance.randbytes(chance.choice([0, 1, 5, 511, 8192, 70000]))
                 raw += Pdu(bhs, data, ahs).encode(sender.header, sender.data)
 
@@ -148,7 +150,7 @@ async def test_silence_and_an_absent_backend_end_a_connection():
             await host.rest()
         assert it.found("closed")[0]["reason"] == "login-timeout"
     async with rig() as it:
-        it.relay._config.ports[0].__dict__["backend"] = ("127.0.0.1", 1)
+        it.relay._config.ports[0].__dict__["backend"] = Portal("127.0.0.1", 1)
         host = await it.connect()
         await host.send(login_request({"InitiatorName": "iqn.h"}))
         with pytest.raises(ConnectionResetError):
@@ -202,7 +204,7 @@ async def test_a_wrong_command_is_refused_with_the_reason(line):
     + [{"ports": [{"name": "p", "listen": [x], "backend": "h:1"}]} for x in ("fd00::1:1", "x", 5)],
 )
 def test_a_wrong_configuration_is_a_value_error(raw):
-    with pytest.raises(ValueError, match=r"configuration|address:port"):
+    with pytest.raises(ValueError, match=r"configuration|not an IP address"):
         Config.read(raw)
 
 

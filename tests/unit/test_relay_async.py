@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from relay_peers import (
     BOTH,
+    extended_cdb,
     from_initiator,
     from_target,
     in_a_loop,
@@ -12,7 +13,7 @@ from relay_peers import (
     same,
 )
 
-from targets.pdu import NO_TAG, Op, Pdu, encode_ahs
+from targets.pdu import NO_TAG, Op, Pdu
 
 
 @BOTH
@@ -62,7 +63,7 @@ async def test_messages_are_put_in_and_numbers_agree_on_both_sides(digests, star
         everything += [Op.LOGOUT_REQUEST, Op.SNACK, Op.LOGIN_REQUEST]
         for behind, less in ((10, 2), (11, 3)):
             for op in everything:
-                ahs = encode_ahs([(1, bytes(17))]) if op == Op.SCSI_COMMAND else b""
+                ahs = extended_cdb(bytes(16)) if op == Op.SCSI_COMMAND else b""
                 sent = from_initiator(op, start + behind & 0xFFFFFFFF, b"xy")
                 sent = Pdu(sent.bhs, sent.data, ahs)
                 await host.send(sent)

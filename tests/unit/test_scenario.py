@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 
+import lab.scenarios
+import topologies
 from lab.array.array import Policy
 from lab.errors import BadInput
 from lab.run import scenario as scenarios
-from lab.run.scenario import Scenario, catalogue, check_fits, find
+from lab.run.scenario import Scenario, catalogue, check_fits, find, scenario
 from lab.topology.loading import topology
+from lab.topology.topology import ArrayTopo
+from targets import engines
 
 HEADER = "from lab.run.scenario import scenario\n"
 ONE = '@scenario(hosts="h2")\ndef first_of_mine(lab):\n    """What it does.\n\n    More."""\n'
@@ -42,6 +46,51 @@ def test_the_catalogue():
 def test_every_scenario_fits_its_own_topology():
     for one in catalogue().values():
         check_fits(one, topology(one.topology), one.topology)
+
+
+def renamed(folder: Path, name: str) -> ArrayTopo:
+    """The topology `name` with other names for its hosts, its ports and its heads."""
+    text = Path(topologies.__file__).with_name(f"{name}.py").read_text()
+    for old, new in (('f"p{number}"', 'f"sp{number}"'), ('f"h{number}"', 'f"esx{number}"'),
+                     ('"h1"', '"esx1"'), ('"h2"', '"esx2"'), ('"h3"', '"esx3"'),
+                     ('"a1a", "a1b"', '"left", "right"')):  # fmt: skip
+        text = text.replace(old, new)
+    (folder / "mine.py").write_text(text)
+    topo = topology(str(folder / "mine.py"))
+    names = [*topo.initiators, *(port.name for port in topo.storage.ports)]
+    assert not [one for one in names if re.fullmatch(r"[hp]\d|a1[ab]", one)]
+    return topo
+
+
+@pytest.mark.parametrize("one", catalogue().values(), ids=lambda one: one.name)
+def test_every_scenario_fits_its_topology_under_other_names(tmp_path, one):
+    topo = renamed(tmp_path, one.topology)
+    check_fits(one, topo, "mine.py", one.targets[0])
+    policy = one.policy_for(topo)
+    assert {*policy.fixed, *policy.serve, *policy.access.names} <= {*topo.initiators}
+
+
+def test_no_scenario_of_the_catalogue_names_a_host_or_a_port():
+    for path in Path(lab.scenarios.__file__).parent.glob("*.py"):
+        assert not re.findall(r'"(?:[hp]\d|a1[ab]?)"', path.read_text()), path
+
+
+@pytest.mark.parametrize("one", catalogue().values(), ids=lambda one: one.name)
+def test_the_usual_engine_comes_first_and_others_are_refused_with_the_reason(one):
+    assert one.targets
+    assert engines.DEFAULT not in one.targets or one.targets[0] == engines.DEFAULT
+    for target in set(engines.ENGINES) - set(one.targets):
+        with pytest.raises(BadInput, match=f"{one.name} needs --target ") as refused:
+            check_fits(one, topology(one.topology), "here", target)
+        for need in one.lacking(target):
+            assert engines.ABILITIES[need] in str(refused.value)
+
+
+def test_an_ability_that_no_engine_can_have():
+    with pytest.raises(
+        BadInput, match=r"test_scenario.py:\d+: no ability 'flight'; there are .*kill"
+    ):
+        scenario(needs=("flight",))(lambda lab: [])
 
 
 @pytest.mark.parametrize("one", catalogue().values(), ids=lambda one: one.name)
@@ -140,6 +189,10 @@ def test_two_of_one_name_are_refused_with_both_places(tmp_path, other):
 @pytest.mark.parametrize(
     ("one", "said"),
     [
+        (Scenario("x", list, hosts=3), "one_switch: scenario x needs 3 hosts; .* has 2: h1, h2"),
+        (Scenario("x", list, ports=4), "needs 4 ports; the topology has 3: p1, p2, p3"),
+        (Scenario("x", list, needs=("heads",)), "needs an array with heads; .* has none"),
+        (find("mixed-families"), "mixed-families: it needs a host with IPv6 and nothing else"),
         (Scenario("x", list, hosts=("h1", "h9")), "one_switch: scenario x needs host h9; .*h1, h2"),
         (Scenario("x", list, policy=Policy(fixed={"h9": "p1"})), "needs host h9"),
         (Scenario("x", list, policy=Policy(fixed={"h1": "p9"})), "needs port p9; .*p1, p2, p3"),

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from lab.errors import BadInput
+from lab.topology import ArrayTopo, Lun
 from lab.topology.loading import build, load_file, topology
-from lab.topology.topology import ArrayTopo, Lun
 
-HEADER = "from lab.topology.topology import ArrayTopo, Lun\nclass Mine(ArrayTopo):\n    def build(self):\n"
+HEADER = "from lab.topology import ArrayTopo, Lun\nclass Mine(ArrayTopo):\n    def build(self):\n"
 GOOD = """\
         self.addSwitch("s1")
         self.add_array("a1", virtual="10.0.0.1/24")

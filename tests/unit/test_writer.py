@@ -222,7 +222,7 @@ def test_a_failed_write_must_not_come_back_after_a_later_one(here, disk):
 
 
 def test_what_an_earlier_run_wrote_is_found_by_the_next(here, disk):
-    writer, said = here({}, writes=3)
+    _writer, said = here({}, writes=3)
     again = writing.Writer(str(disk), 1, 7)
     again.recall({"0": 2}, newest=2)
     again.verify()  # 3 came later than what was told of

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from at_virtual import IQN, SECRET_IQN
-from net import HOSTS, PORT6, PORTS, VIRTUAL, VIRTUAL6, Net, initiator_name, network
-from wire import Initiator
 
 from lab.array.site import Site
-from targets.base import Lun, TargetSpec
-from targets.front.steered import VirtualPort
+from lab.suite.net import HOSTS, PORT6, PORTS, VIRTUAL, VIRTUAL6, Net, initiator_name, network
+from lab.suite.wire import Initiator
+from targets.base import LogicalUnit, TargetSpec
+from targets.front.steered import SteeredFront
 from targets.tgt.engine import Tgt
 
 
@@ -22,14 +22,14 @@ def net() -> Iterator[Net]:
 
 
 @pytest.fixture
-def array(net, tmp_path) -> Iterator[tuple[Tgt, VirtualPort, list[dict]]]:
+def array(net, tmp_path) -> Iterator[tuple[Tgt, SteeredFront, list[dict]]]:
     events: list[dict] = []
     engine = Tgt(net.array, tmp_path / "work", tmp_path / "logs")
-    front = VirtualPort(
+    front = SteeredFront(
         Site(net.array, tmp_path / "work"), tmp_path / "logs", on_event=events.append
     )
-    disk = Lun(1, tmp_path / "disk1", 16 << 20, "a1000001", "SN0001")
-    other = Lun(1, tmp_path / "disk2", 16 << 20, "a1000002", "SN0002")
+    disk = LogicalUnit(1, tmp_path / "disk1", 16 << 20, "a1000001", "SN0001")
+    other = LogicalUnit(1, tmp_path / "disk2", 16 << 20, "a1000002", "SN0002")
     targets = [
         TargetSpec(IQN, (disk,)),
         TargetSpec(SECRET_IQN, (other,), initiators=("iqn.2024-01.lab.h9:host",)),
@@ -48,7 +48,7 @@ def array(net, tmp_path) -> Iterator[tuple[Tgt, VirtualPort, list[dict]]]:
 
 
 @pytest.fixture
-def front(array) -> VirtualPort:
+def front(array) -> SteeredFront:
     return array[1]
 
 

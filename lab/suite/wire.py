@@ -17,6 +17,8 @@ def socket_in(pid: int, family: int = socket.AF_INET) -> socket.socket:
 
 @dataclass
 class Login:
+    """What a login was answered: its status, the keys, and the ISID of the response."""
+
     status: int
     keys: dict[str, str]
     isid: bytes = b""
@@ -35,6 +37,7 @@ class Initiator:
     stat_sn: int = 0
 
     def connect(self, address: str, port: int = 3260) -> Initiator:
+        """Connect to a portal, with no login."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self.sock = socket_in(self.pid, family)
         self.sock.settimeout(3)
@@ -44,6 +47,7 @@ class Initiator:
         return self
 
     def close(self) -> None:
+        """Close the connection with no word to the target."""
         self.sock.close()
 
     def __enter__(self) -> Initiator:
@@ -53,6 +57,7 @@ class Initiator:
         self.close()
 
     def exactly(self, size: int) -> bytes:
+        """The next `size` bytes; EOFError if the connection ends before."""
         got = b""
         while len(got) < size:
             piece = self.sock.recv(size - len(got))
@@ -61,7 +66,16 @@ class Initiator:
             got += piece
         return got
 
-    def send(self, opcode, flags, text=b"", middle=b"", lun=bytes(8), itt=1) -> None:
+    def send(
+        self,
+        opcode: int,
+        flags: int,
+        text: bytes = b"",
+        middle: bytes = b"",
+        lun: bytes = bytes(8),
+        itt: int = 1,
+    ) -> None:
+        """Send a PDU; `middle` goes to bytes 20 to 23, and on from 32."""
         pdu = bytearray(48)
         pdu[0], pdu[1] = opcode, flags
         pdu[5:8] = len(text).to_bytes(3, "big")
@@ -77,6 +91,7 @@ class Initiator:
             self.cmd_sn += 1
 
     def receive(self) -> tuple[bytes, bytes]:
+        """The next PDU: its header and its data."""
         header = self.exactly(48)
         length = int.from_bytes(header[5:8], "big")
         data = self.exactly(length + -length % 4)[:length]
@@ -86,6 +101,7 @@ class Initiator:
         return header, data
 
     def login_step(self, flags: int, keys: dict[str, str]) -> tuple[int, Login]:
+        """One Login Request with `keys`: the flags of the response, and what it says."""
         text = "".join(f"{k}={v}\0" for k, v in keys.items()).encode()
         self.send(0x43, flags, text, lun=self.isid + bytes(2))
         header, data = self.receive()
@@ -108,7 +124,8 @@ class Initiator:
                 return answer
             challenge = bytes.fromhex(answer.keys["CHAP_C"][2:])
             number = int(answer.keys["CHAP_I"])
-            proof = hashlib.md5(bytes([number]) + secret.encode() + challenge).hexdigest()
+            told_and_known = bytes([number]) + secret.encode() + challenge
+            proof = hashlib.md5(told_and_known).hexdigest()  # noqa: S324  what CHAP is made of
             flags, answer = self.login_step(0x81, {"CHAP_N": user, "CHAP_R": "0x" + proof})
         elif user and not answer.status:
             flags, answer = self.login_step(0x81, {})

@@ -36,6 +36,8 @@ def initiator_name(source: str) -> str:
 
 @dataclass
 class Net:
+    """Where the array's commands run, where the hosts' do, and the array's kernel if it has one."""
+
     array: Runner
     hosts: LocalRunner
     hosts_pid: int

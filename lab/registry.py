@@ -1,0 +1,71 @@
+"""Kinds of things that installed packages bring, found by entry point and loaded when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from importlib.metadata import EntryPoint, entry_points
+from typing import Generic, TypeVar
+
+from lab.errors import BadInput
+
+K = TypeVar("K")
+
+
+class Registry(Collection[str], Generic[K]):
+    """The names of the entry points of `group`, `default` first; each is an object of `kind`.
+
+    To list the names imports nothing, so a package that is broken does not disturb the others.
+    `what` is the word for one of them in messages.
+    """
+
+    def __init__(self, group: str, what: str, kind: type[K], default: str) -> None:
+        self.group, self.what, self.default = group, what, default
+        self._kind = kind
+
+    def _points(self) -> dict[str, list[EntryPoint]]:
+        found: dict[str, list[EntryPoint]] = {}
+        # A package that is on the path twice is one package; its entry points are equal.
+        for point in sorted(
+            set(entry_points(group=self.group)), key=lambda one: (one.name, one.value)
+        ):
+            found.setdefault(point.name, []).append(point)
+        return dict(sorted(found.items(), key=lambda one: one[0] != self.default))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._points())
+
+    def __len__(self) -> int:
+        return len(self._points())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._points()
+
+    def find(self, name: str) -> K:
+        """The one of this name.
+
+        Raises BadInput: with what there is, if there is none; with the packages, if two bring it;
+        with the reason, if it cannot be imported or is something else.
+        """
+        points = self._points()
+        if name not in points:
+            there = ", ".join(points) or "none; install this package: make setup"
+            raise BadInput(f"no {self.what} {name!r}; there are {there}")
+        place = f"{self.what} {name!r}"
+        if len(points[name]) > 1:
+            both = " and ".join(_origin(point) for point in points[name])
+            raise BadInput(f"{place}: {both} bring it; uninstall one")
+        (point,) = points[name]
+        try:
+            found = point.load()
+        except (Exception, SystemExit) as wrong:
+            reason = f"{type(wrong).__name__}: {wrong}"
+            raise BadInput(f"{place}: {_origin(point)} cannot be imported: {reason}") from wrong
+        if not isinstance(found, self._kind):
+            wanted = f"{self._kind.__module__}.{self._kind.__qualname__}"
+            raise BadInput(f"{place}: {_origin(point)} is no {wanted}")
+        return found
+
+
+def _origin(point: EntryPoint) -> str:
+    package = f" of {point.dist.name}" if point.dist else ""
+    return f"{point.value}{package}"
