@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 _MOST_SHOWN = 2000
 """Characters of what was seen, from its end, that a message holds."""
+_MOST_NAMED = 12
+"""Names that a message lists; of more it only says which is the most alike."""
 
 
 class LabError(Exception):
@@ -18,6 +20,23 @@ class BadInput(LabError):
     """Input that cannot be used: `message` names the place and the remedy; exit code 2."""
 
     exit_code = 2
+
+
+def unknown(what: str, name: object, there: Iterable[str], remedy: str = "") -> BadInput:
+    """The error for a `name` that is none of those that are `there`: it says which of them it is
+    most like, lists them if they are few, and ends with the `remedy`."""
+    import difflib  # here, for a guest must not load it at each start
+
+    known = list(there)
+    spelled = {one.lower().replace("_", "-"): one for one in known}
+    alike = difflib.get_close_matches(str(name).lower().replace("_", "-"), spelled, 1, 0.7)
+    parts = [f"there are {', '.join(known)}"] if 0 < len(known) <= _MOST_NAMED else []
+    parts += [remedy] if remedy else []
+    if alike:
+        meant = f", did you mean {spelled[alike[0]]}?"
+        rest = "; ".join(parts)
+        return BadInput(f"no {what} {name!r}{meant} {rest[:1].upper()}{rest[1:]}".rstrip())
+    return BadInput("; ".join([f"no {what} {name!r}", *parts]))
 
 
 class Missing(LabError):

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar
 
-from lab.errors import BadInput
+from lab.errors import BadInput, unknown
 
 K = TypeVar("K")
 
@@ -48,8 +48,9 @@ class Registry(Collection[str], Generic[K]):
         """
         points = self._points()
         if name not in points:
-            there = ", ".join(points) or "none; install this package: make setup"
-            raise BadInput(f"no {self.what} {name!r}; there are {there}")
+            if not points:
+                raise BadInput(f"no {self.what} is installed; install this package: make setup")
+            raise unknown(self.what, name, points)
         place = f"{self.what} {name!r}"
         if len(points[name]) > 1:
             both = " and ".join(_origin(point) for point in points[name])

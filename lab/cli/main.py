@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from lab import scenarios
 from lab.cli import doctor as machine
 from lab.cli import live
 from lab.cli.bench import bench_app
@@ -22,7 +23,6 @@ from lab.errors import BadInput, LabError
 from lab.guest import image as images
 from lab.host.initiator import DEFAULT as DEFAULT_INITIATOR
 from lab.run import run as runs
-from lab.run import scenario as scenarios
 from lab.run.progress import Progress
 from targets.engines import ABILITIES
 
@@ -207,12 +207,22 @@ def report(folder: Annotated[Path, typer.Argument(help="A run folder.")]) -> Non
     _out.print(str(write_report(folder)), soft_wrap=True)
 
 
+def _check_working_directory() -> None:
+    try:
+        Path.cwd()
+    except OSError as gone:
+        raise BadInput(
+            f"the working directory is gone ({gone.strerror}); cd to one that is there"
+        ) from None
+
+
 def main() -> None:
     """The command's entry: turns every error that is not a bug of ours into one message."""
     if os.geteuid() != 0:
         # Debian keeps these off an ordinary user's PATH; tgtd and brctl are there.
         os.environ["PATH"] = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
     try:
+        _check_working_directory()
         status = app(standalone_mode=False)
         if status == INTERRUPTED:  # what typer makes of Ctrl-C
             raise KeyboardInterrupt

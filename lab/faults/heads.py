@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from lab.array.head import Head
 from lab.array.heads import HeadArray
-from lab.errors import BadInput
+from lab.errors import BadInput, unknown
 from lab.faults.network import recorded
 from lab.run.lab import Lab
 
@@ -23,7 +23,7 @@ def head(lab: Lab, name: str) -> Head:
     """The head `name`; BadInput if there is none."""
     found = heads(lab).heads
     if name not in found:
-        raise BadInput(f"no head {name}; there are {', '.join(found)}")
+        raise unknown("head", name, found)
     return found[name]
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pyroute2 import IPRoute
 
-from lab.errors import BadInput
+from lab.errors import BadInput, unknown
 from lab.run.lab import Lab
 from targets.base import KillableDaemon
 
@@ -41,7 +41,8 @@ def recorded(lab: Lab, where: str, fault: str, **details: Any) -> Iterator[None]
 
 @contextmanager
 def cable_pulled(lab: Lab, name: str) -> Iterator[None]:
-    """Pull the cable of port or host `name`: its carrier is lost until the fault ends.
+    """Pull the cable of port or host `name`, or the link between two switches, "s1-s2": the carrier
+    is lost until the fault ends.
 
     The switch's end of the veth goes down, which takes the carrier of the other end
     (drivers/net/veth.c, veth_close).
@@ -188,6 +189,8 @@ def array_powered_off(lab: Lab) -> Iterator[None]:
 @contextmanager
 def second_owner(lab: Lab, address: str, port: str) -> Iterator[None]:
     """Give `address` to `port` as well, behind the controller's back: a split brain."""
+    if port not in (ports := [one.name for one in lab.array.spec.ports]):
+        raise unknown("port", port, ports)
     interface = lab.array.interface(port)
     whole = str(ipaddress.ip_interface(address))  # /32 or /128
     command = ["ip", "address", "add", whole, "dev", interface]

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO
 
 from lab.commands import require
-from lab.errors import BadInput, LabError, Missing
+from lab.errors import BadInput, LabError, Missing, unknown
 
 RELEASES = ("bookworm", "trixie", "forky")
 DEFAULT_RELEASE = "trixie"
@@ -116,7 +116,7 @@ def digest() -> str:
 def find(release: str) -> Image | None:
     """The image of `release` if it was built with the present recipe."""
     if release not in RELEASES:
-        raise BadInput(f"no release {release!r}; there are {', '.join(RELEASES)}")
+        raise unknown("release", release, RELEASES)
     path = cache_root() / f"{release}-{digest()}"
     try:
         (path / "manifest.json").stat()

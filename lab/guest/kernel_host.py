@@ -170,8 +170,7 @@ class KernelHost(Host):
         seed.write_bytes(
             guest_seed.pack(self.name, self._addresses, self._start, self._keys, self._programs)
         )
-        for stale in work.glob(f"{self.name}-*.cow"):
-            stale.unlink()
+        (work / f"{self.name}-{self._boots - 1}.cow").unlink(missing_ok=True)
         devices = [
             f"ubd0=/work/{self.name}-{self._boots}.cow,/image/root.ext4",
             "ubd1r=/work/" + seed.name,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -21,7 +23,7 @@ from lab.array.policy import Policy
 from lab.array.single import SingleArray
 from lab.array.site import GuestSite, Site
 from lab.commands import LocalRunner, Runner
-from lab.errors import LabError
+from lab.errors import unknown
 from lab.folder import Folder
 from lab.guest.image import Image
 from lab.guest.kernel_host import GuestSpace, KernelHost, mac_of
@@ -109,6 +111,10 @@ class Lab(AbstractContextManager["Lab"]):
         space = GuestSpace.prepare(self.setup.image, self.folder.work)
         # Before there are nodes: each gets a copy of the mounts that there are then.
         sandbox.bind(self.folder.disks, space.root / "luns")
+        # Engines take no path with blanks or commas, which that of a run folder may have.
+        disks = os.open(self.folder.disks, os.O_PATH)
+        self._undo.callback(os.close, disks)
+        self._disks = Path(f"/proc/{os.getpid()}/fd/{disks}")
         self.say("building the network")
         nodes = self._network()
         self.say("booting the hosts")
@@ -174,13 +180,13 @@ class Lab(AbstractContextManager["Lab"]):
 
     def _make_array(self, net: Mininet, space: GuestSpace, keys: Keys) -> Array:
         topo, node = self.setup.topo, net[self.setup.topo.storage.name]
-        places = {"logs": self.folder.logs, "disks": self.folder.disks}
+        places = {"logs": self.folder.logs, "disks": self._disks}
         if isinstance(topo, HeadsTopo):
             sites = {}
             for name, spec in topo.heads.items():
                 self._power_on(net[name], boot_addresses(spec), space, keys, NICE)
                 sites[name] = HeadSite(
-                    net[name], self.folder.disks, self.timeline,
+                    net[name], self._disks, self.timeline,
                     self.folder.logs / f"{name}-clock.log",
                 )  # fmt: skip
             manager = Site(LocalRunner(node.name, node.pid), self.folder.work, node.pid)
@@ -191,7 +197,7 @@ class Lab(AbstractContextManager["Lab"]):
         if isinstance(node, KernelHost):
             interfaces = {port.interface: list[str]() for port in topo.storage.ports}
             self._power_on(node, interfaces, space, keys)
-            site = GuestSite(node, self.folder.disks)
+            site = GuestSite(node, self._disks)
         return SingleArray(
             topo, self.setup.policy, site, self.setup.target, self.timeline, **places
         )
@@ -211,7 +217,7 @@ class Lab(AbstractContextManager["Lab"]):
 
     def _observe(self, net: Mininet) -> None:
         topo = self.setup.topo
-        at = {p.name: net[p.interface.rpartition("-")[0]] for p in topo.storage.ports}
+        at = {p.name: net[p.node] for p in topo.storage.ports}
         macs = {
             # A kernel of its own has cards of its own at the same cables.
             p.name: mac_of(p.interface)
@@ -230,6 +236,10 @@ class Lab(AbstractContextManager["Lab"]):
         self._switch_ends = {
             **{p.name: _switch_end(at[p.name], p.interface) for p in topo.storage.ports},
             **{h.name: _switch_end(net[h.name], h.interface) for h in topo.initiators.values()},
+            **{
+                name: str(net[one].connectionsTo(net[other])[0][0].name)
+                for name, (one, other) in topo.trunks.items()
+            },
         }
         captured = {name: self._switch_ends[name] for name in topo.initiators}
         self._undo.callback(self._decode)
@@ -263,17 +273,17 @@ class Lab(AbstractContextManager["Lab"]):
     def host(self, which: str | int = 0) -> LabHost:
         """The host of that name, or that place in the topology: 0 is the first one added.
 
-        LabError if the topology has none.
+        BadInput if the topology has none.
         """
         names = [*self.hosts]
         if isinstance(which, int) and 0 <= which < len(names):
             which = names[which]
         if not isinstance(which, str) or which not in self.hosts:
-            raise LabError(f"no host {which}; there is {', '.join(names)}")
+            raise unknown("host", str(which), names)
         return self.hosts[which]
 
     def some_hosts(self, count: int) -> list[LabHost]:
-        """The first `count` hosts of the topology; LabError if it has not as many."""
+        """The first `count` hosts of the topology; BadInput if it has not as many."""
         return [self.host(place) for place in range(count)]
 
     def mark(self, moment: str) -> None:
@@ -281,9 +291,10 @@ class Lab(AbstractContextManager["Lab"]):
         self.timeline.add("lab", "moment", name=moment)
 
     def switch_end(self, name: str) -> str:
-        """The switch's interface where port or host `name` is plugged in; LabError if it is not."""
+        """The switch's interface of the cable `name`: that of a port or a host, or a link between
+        switches ("s1-s2"), of which it is the first one's; BadInput if there is none."""
         if name not in self._switch_ends:
-            raise LabError(f"no cable of {name}; there are those of {', '.join(self._switch_ends)}")
+            raise unknown("cable", name, self._switch_ends)
         return self._switch_ends[name]
 
     def begin(self, fault: AbstractContextManager[Any]) -> int:

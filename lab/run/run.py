@@ -5,15 +5,16 @@ from __future__ import annotations
 import errno
 import inspect
 import json
+import os
+import reprlib
 import shutil
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from lab import checks, sandbox
 from lab.array.access import seek_secrets
@@ -27,13 +28,17 @@ from lab.portal import ip_of
 from lab.report import write_report
 from lab.run.lab import Lab, Setup
 from lab.run.progress import Progress
-from lab.run.scenario import Scenario, check_fits
+from lab.run.scenario import Scenario, check_fits, place_of
 from lab.timeline import Timeline
 from lab.topology import loading
 from lab.topology.topology import ArrayTopo
 from targets import engines
 
 _SPARE_BYTES = 200 << 20
+_MOST_PORTS_OF_A_KERNEL = 8
+"""Measured: with 9 a User-Mode Linux is ready after 20 s, with 12 not in time, with 20 never."""
+_LONGEST_PATH = 4096 - 256
+"""A path has room for 4095 bytes (PATH_MAX, include/uapi/linux/limits.h); the rest is for files."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +75,10 @@ def make_folder(path: Path, need_bytes: int) -> Folder:
     Raises BadInput if it cannot be made or is not empty, Missing if its disk has not `need_bytes`;
     what it made is then gone again.
     """
-    new = not path.exists()
+    new = _is_new(path)
     try:
+        if len(os.fsencode(path.absolute())) > _LONGEST_PATH:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         path.mkdir(parents=True, exist_ok=True)
         if any(path.iterdir()):
             raise BadInput(f"{path}: not empty; name a folder that is not there yet")
@@ -87,6 +94,13 @@ def make_folder(path: Path, need_bytes: int) -> Folder:
             "logs; free some room or choose another --out"
         )
     return folder
+
+
+def _is_new(path: Path) -> bool:
+    try:
+        return not path.exists()
+    except OSError:  # such as a name that is too long
+        return True
 
 
 def discard_folder(folder: Folder, whole: bool) -> None:
@@ -119,9 +133,10 @@ def plan(
     engine = target or next(iter(scenario.targets), None)
     check_fits(scenario, topo, name, engine, initiator)
     assert engine is not None  # or check_fits would have refused it
+    _check_room(topo, engine)
     initiators.find(initiator).require()
     disks = sum(lun.size_mib for one in topo.storage.targets for lun in one.luns) << 20
-    new = not out.exists()
+    new = _is_new(out)
     folder = make_folder(out, disks + _SPARE_BYTES)
     try:
         image = release.ensure(release_name, say)
@@ -135,35 +150,55 @@ def plan(
     return Plan(scenario, topo, name, image, folder, seed, command, engine, initiator, policy)
 
 
+def _check_room(topo: ArrayTopo, engine: str) -> None:
+    """Raise BadInput if the array has more ports than a kernel of its own can have."""
+    array = topo.storage
+    inside = [port for port in array.ports if port.node == array.name]
+    if engines.find(engine).own_kernel and len(inside) > _MOST_PORTS_OF_A_KERNEL:
+        raise BadInput(
+            f"{array.place}: {len(inside)} ports; with --target {engine} an array has room for "
+            f"{_MOST_PORTS_OF_A_KERNEL}; leave some out"
+        )
+
+
 def run(plan: Plan) -> dict[str, Any]:
     """Run it in a sandbox and return what result.json says.
 
-    Raises Missing where there can be no sandbox, KeyboardInterrupt when it was interrupted, and
-    LabError when it ended without a result.
+    Raises Missing where there can be no sandbox or the disk fills up, BadInput for what turns out
+    in the lab only, KeyboardInterrupt when it was interrupted, and LabError when it ended without
+    a result.
     """
-    status = sandbox.run(lambda: _work(plan))
+    with os.fdopen(os.memfd_create("told"), "w+", encoding="utf-8") as told:
+        status = sandbox.run(lambda: _work(plan, told))
+        told.seek(0)
+        why = told.read()
     if status == 130:
         raise KeyboardInterrupt
     result = plan.folder.path / "result.json"
     for kind in (Missing, BadInput):
         if status == kind.exit_code:
-            raise kind(f"{plan.scenario.name}: the lab could not be built; see above")
+            raise kind(why or f"{plan.scenario.name}: the lab could not be built; see above")
     if status or not result.exists():
-        raise LabError(f"{plan.scenario.name} ended (status {status}) without a result; see above")
+        ended = f"{plan.scenario.name} ended (status {status}) without a result"
+        raise LabError(f"{ended}: {why}" if why else f"{ended}; see above")
     return dict(json.loads(result.read_text()))
 
 
-def _work(plan: Plan) -> int:
-    """The worker inside the sandbox: its exit status, with every error told."""
+def _work(plan: Plan, told: TextIO) -> int:
+    """The worker inside the sandbox: its exit status; why it is not 0 is written to `told`."""
     try:
-        _run_and_judge(plan)
+        try:
+            _run_and_judge(plan)
+        except OSError as refused:
+            if refused.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise LabError(f"{plan.shown}: {refused}") from None
+            raise Missing(
+                f"{plan.shown}: its disk is full; free some room or choose another --out"
+            ) from None
     except LabError as error:
-        print(error, file=sys.stderr)
+        told.write(str(error))
+        told.flush()
         return error.exit_code
-    except OSError as refused:
-        print(f"{plan.folder.path}: {refused}", file=sys.stderr)
-        lacking = refused.errno in (errno.ENOSPC, errno.EDQUOT)
-        return Missing.exit_code if lacking else LabError.exit_code
     return 0
 
 
@@ -236,7 +271,7 @@ def _act(
 ) -> list[checks.Check]:
     """Let the scenario act; what it says must hold, or `reached` if it did not get that far."""
     try:
-        return list(scenario.act(lab))
+        return _checks_of(scenario, scenario.act(lab))
     except WaitTimeout as late:
         timeline.add("lab", "wait-timeout", what=late.what, last=str(late.last))
     except BadInput:
@@ -250,6 +285,18 @@ def _act(
         text = f"The scenario broke at {where.filename}:{where.lineno}: {type(bug).__name__}: {bug}"
         trouble.append(checks.Finding("completed", checks.Verdict.UNKNOWN, text))
     return [checks.reached()]
+
+
+def _checks_of(scenario: Scenario, returned: object) -> list[checks.Check]:
+    """What a scenario returned, if it is checks; else BadInput with its place."""
+    if isinstance(returned, Iterable):
+        found = list(returned)
+        if all(callable(one) for one in found):
+            return found
+    raise BadInput(
+        f"{place_of(scenario.act)}: scenario {scenario.name} must return a list of checks, such as "
+        f'[no_lost_writes("h1")], not {reprlib.repr(returned)}'
+    )
 
 
 def served(timeline: Timeline) -> dict[str, dict[str, str]]:

@@ -1,24 +1,20 @@
-"""What a scenario is, and where the catalogue finds it."""
+"""What a scenario is, and what it needs."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import inspect
-import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import lab.scenarios
 from lab.array.array import Policy
 from lab.checks import Check
 from lab.errors import BadInput
 from lab.host import initiator as initiators
 from lab.topology.heads import HeadsTopo
-from lab.topology.loading import load_file
-from lab.topology.topology import ArrayTopo
+from lab.topology.topology import ArrayTopo, shown
 from targets import engines
 from targets.engines import ABILITIES
 
@@ -29,7 +25,8 @@ Act = Callable[["Lab"], Iterable[Check]]
 PolicyOf = Callable[[ArrayTopo], Policy]
 """A policy that names hosts and ports takes their names from the topology that is run."""
 
-_catalogue: dict[str, Scenario] = {}
+registered: dict[str, Scenario] = {}
+"""Every scenario whose file has been run, by name; lab/scenarios/__init__.py runs them."""
 
 
 @dataclass(frozen=True)
@@ -110,15 +107,15 @@ def scenario(
 
     def register(act: Act) -> Act:
         name = act.__name__.replace("_", "-")
-        if name in _catalogue:
-            places = f"{_place(_catalogue[name].act)} and {_place(act)}"
+        if name in registered:
+            places = f"{place_of(registered[name].act)} and {place_of(act)}"
             raise BadInput(f"{places}: two scenarios are called {name}; rename one")
         for need in needs:
             if need not in ABILITIES:
                 known = ", ".join(ABILITIES)
-                raise BadInput(f"{_place(act)}: no ability {need!r}; there are {known}")
+                raise BadInput(f"{place_of(act)}: no ability {need!r}; there are {known}")
         names = (hosts,) if isinstance(hosts, str) else hosts
-        _catalogue[name] = Scenario(
+        registered[name] = Scenario(
             name, act, names if isinstance(names, int) else tuple(names), ports, topology,
             policy or Policy(), full_capture, listed, tuple(needs), dict(not_for or {}),
         )  # fmt: skip
@@ -127,9 +124,10 @@ def scenario(
     return register
 
 
-def _place(act: Act) -> str:
+def place_of(act: Act) -> str:
+    """File and line of a scenario, as messages name them."""
     code = inspect.unwrap(act).__code__
-    return f"{code.co_filename}:{code.co_firstlineno}"
+    return f"{shown(Path(code.co_filename))}:{code.co_firstlineno}"
 
 
 def check_fits(
@@ -181,43 +179,3 @@ def _check_target(one: Scenario, target: str | None) -> None:
         able = f"--target {' or '.join(one.targets)}" if one.targets else "another target engine"
         what = " and ".join(f"{need} ({ABILITIES[need]})" for need in lacking)
         raise BadInput(f"scenario {one.name} needs {able}: {target or 'no engine'} lacks {what}")
-
-
-def catalogue() -> dict[str, Scenario]:
-    """All scenarios of lab/scenarios by name, in the order of their files."""
-    for module in sorted(m.name for m in pkgutil.iter_modules(lab.scenarios.__path__)):
-        importlib.import_module(f"lab.scenarios.{module}")
-    package = lab.scenarios.__name__ + "."
-    return {n: s for n, s in _catalogue.items() if s.act.__module__.startswith(package)}
-
-
-def find(name: str) -> Scenario:
-    """The scenario `name`: of the catalogue, or `FILE.py` or `FILE.py:name` of one's own.
-
-    Raises BadInput, with what there is, for any other name.
-    """
-    return replace(_find(name), asked_as=name)
-
-
-def _find(name: str) -> Scenario:
-    known = catalogue()
-    if name in known:
-        return known[name]
-    path, _, wanted = name.partition(":")
-    if not path.endswith(".py"):
-        listed = ", ".join(n for n, s in known.items() if s.listed)
-        raise BadInput(f"no scenario {name!r}; there are {listed}; or give FILE.py:name")
-    for other in [n for n in _catalogue if n not in known]:
-        del _catalogue[other]  # of a file asked for earlier, perhaps this one: it is run anew
-    load_file(Path(path), "scenario")
-    own = {n: s for n, s in _catalogue.items() if n not in known}
-    if not own:
-        raise BadInput(f"{path}: it holds no scenario; put @scenario() above a function")
-    if wanted:
-        if wanted.replace("_", "-") not in own:
-            raise BadInput(f"{path}: no scenario {wanted!r}; there are {', '.join(own)}")
-        return own[wanted.replace("_", "-")]
-    if len(own) != 1:
-        choices = ", ".join(f"{path}:{n}" for n in own)
-        raise BadInput(f"{path}: it holds {len(own)} scenarios; say which: {choices}")
-    return next(iter(own.values()))

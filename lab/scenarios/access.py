@@ -96,7 +96,7 @@ def redirect_with_chap(lab: Lab) -> Iterable[Check]:
     not_for={"libiscsi": "in QEMU it cannot want a proof of the target"},
 )
 def redirect_with_mutual_chap(lab: Lab) -> Iterable[Check]:
-    """The same with a host that wants a proof of the array as well, at each data port."""
+    """Host and array prove themselves to each other at each data port, before and after a loss."""
     return _back_after_loss(lab, {"host", "target"})
 
 
@@ -107,7 +107,7 @@ def redirect_with_mutual_chap(lab: Lab) -> Iterable[Check]:
     not_for=ONLY_OPEN_ISCSI,
 )
 def served_with_chap(lab: Lab) -> Iterable[Check]:
-    """At the virtual port that serves hosts itself, both sides prove themselves; one cannot."""
+    """The virtual port serves hosts itself: one with the right secret, and not one with a wrong."""
     (h1, h2), virtual = lab.some_hosts(2), lab.array.virtual
     h1.login()
     try_login(h2)
@@ -193,7 +193,7 @@ def chap_wrong_secret(lab: Lab) -> Iterable[Check]:
     not_for=ONLY_OPEN_ISCSI,
 )
 def chap_missing_secret(lab: Lab) -> Iterable[Check]:
-    """A host without a secret is refused; it offers no method of authentication."""
+    """A host without a secret is refused; another one, with the secret, writes on."""
     found = _stranger(lab)
     # A target that is the virtual port itself asks there already which methods a host offers.
     at = {lab.array.virtual} if _can(lab, "redirects") else lab.array.data_addresses()
@@ -208,7 +208,7 @@ def chap_missing_secret(lab: Lab) -> Iterable[Check]:
     not_for=ONLY_OPEN_ISCSI,
 )
 def chap_wrong_direction(lab: Lab) -> Iterable[Check]:
-    """A host does not believe the array, whose proof is wrong for it; another shows that proof."""
+    """One host does not accept the array's proof; another shows that proof as its own: no login."""
     data = lab.array.data_addresses()
     found = _stranger(lab)
     _, h2, h3 = lab.some_hosts(3)
@@ -228,7 +228,7 @@ def chap_wrong_direction(lab: Lab) -> Iterable[Check]:
     not_for=ONLY_OPEN_ISCSI,
 )
 def chap_no_proof(lab: Lab) -> Iterable[Check]:
-    """A host wants a proof of an array that has no secret for it: no login."""
+    """A host demands a proof of the array, which has no secret to prove itself with: no login."""
     found = _stranger(lab)
     h2, data = lab.host(1), lab.array.data_addresses()
     if _can(lab, "refuses-to-prove"):
@@ -244,7 +244,7 @@ def chap_no_proof(lab: Lab) -> Iterable[Check]:
     not_for=ONLY_OPEN_ISCSI,
 )
 def initiator_not_allowed(lab: Lab) -> Iterable[Check]:
-    """A host with the right secret that is not on the list is told of nothing, and refused."""
+    """A host with the right secret is not on the access list: no target is named, no login."""
     h2, virtual, data = lab.host(1), lab.array.virtual, lab.array.data_addresses()
     try_discovery(h2)
     found = _stranger(lab)

@@ -52,7 +52,7 @@ def _died(lab: Lab) -> int:
 
 @scenario(ports=2, policy=at_home(hold_s=0.3))
 def controller_killed(lab: Lab) -> Iterable[Check]:
-    """The controller is killed at each step of a move away and of one back: no address is doubled.
+    """The controller is killed at each step of a move: no address is ever on two ports.
 
     A step is a line that it gives to ip; one that is started then finds what was done and goes on.
     """
@@ -157,7 +157,7 @@ def virtual_port_killed(lab: Lab) -> Iterable[Check]:
 
 @scenario(hosts=2, policy=Policy(front="steered"), needs=("redirects",))
 def virtual_port_killed_steered(lab: Lab) -> Iterable[Check]:
-    """The same with the front that has an answer for each host."""
+    """The front that answers each host for itself is killed: sessions go on, new logins work."""
     return _kill_front(lab)
 
 

@@ -78,7 +78,7 @@ def head_power_cut(lab: Lab) -> Iterable[Check]:
 
 @scenario(topology="two_heads", policy=_POLICY, needs=("heads",))
 def head_and_controller_lost(lab: Lab) -> Iterable[Check]:
-    """The controller is killed as a head loses its power: the next one finds it dark, and moves."""
+    """Controller and head die together: the controller started next moves the addresses."""
     return _lose_head(lab, controller_killed(lab), head_powered_off(lab, _heads(lab)[0]))
 
 

@@ -156,7 +156,7 @@ def reservation_kept_by_relogin(lab: Lab) -> Iterable[Check]:
     not_for=NEEDS_KERNEL,
 )
 def reservation_kept_by_power_cut(lab: Lab) -> Iterable[Check]:
-    """A host has reserved its disk, for good; the array loses its power and boots again."""
+    """A host has reserved its disk (APTPL); the array loses its power and boots again."""
     _reserved(lab, lasting=True)
     lab.end(lab.begin(array_powered_off(lab)))
     return _finish(lab, RELOGIN_BUDGET_MS + BOOT_BUDGET_MS)

@@ -151,7 +151,7 @@ def redirect_malformed(lab: Lab) -> Iterable[Check]:
 
 @scenario(ports=2, policy=ASKING, topology="one_switch6", full_capture=True)
 def redirect_ipv6(lab: Lab) -> Iterable[Check]:
-    """All of it over IPv6: redirected to a bracketed address, asked, redirected to another."""
+    """Over IPv6: a host is redirected to a bracketed address, asked to log out, and sent on."""
     h1 = under_load(lab)
     old = h1.session("before").address
     drain(lab, lab.array.port_of(old))

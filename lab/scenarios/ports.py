@@ -93,19 +93,19 @@ def _silent(lab: Lab, fault: AbstractContextManager[None]) -> list[Check]:
 
 @scenario(ports=2, policy=at_home())
 def silent_port(lab: Lab) -> Iterable[Check]:
-    """The switch drops all frames of a port, both ways; its carrier stays up."""
+    """The switch drops all frames of a port, whose carrier stays up: its addresses move."""
     return _silent(lab, port_silenced(lab, _home(lab)))
 
 
 @scenario(ports=2, policy=at_home())
 def mute_port(lab: Lab) -> Iterable[Check]:
-    """The switch drops what a port sends; what is sent to it arrives."""
+    """The switch drops what a port sends, not what is sent to it: its addresses move."""
     return _silent(lab, port_deaf_or_mute(lab, _home(lab), "from"))
 
 
 @scenario(ports=2, policy=at_home())
 def deaf_port(lab: Lab) -> Iterable[Check]:
-    """The switch drops what is sent to a port; what it sends arrives."""
+    """The switch drops what is sent to a port, not what it sends: its addresses move."""
     return _silent(lab, port_deaf_or_mute(lab, _home(lab), "to"))
 
 
@@ -291,7 +291,7 @@ def lost_announcement(lab: Lab) -> Iterable[Check]:
     not_for={"libiscsi": "its connect waits for TCP's next try, which may be a minute away"},
 )
 def lost_announcements(lab: Lab) -> Iterable[Check]:
-    """The same, and no announcement ever reaches it: it has to look for the address itself."""
+    """A port dies and no announcement reaches the host: it looks for the address itself."""
     return _unheard(lab, None, UNANNOUNCED_BUDGET_MS)
 
 

@@ -46,7 +46,7 @@ def array_power_cut(lab: Lab) -> Iterable[Check]:
 
 @scenario(policy=Policy(store="file-write-through"), needs=_NEEDS)
 def array_power_cut_write_through(lab: Lab) -> Iterable[Check]:
-    """The same with disks that have no cache."""
+    """The array, with disks that have no cache, loses its power and boots: nothing is lost."""
     return _cut_under_load(lab)
 
 

@@ -206,7 +206,7 @@ def virtual_port_reassignment(lab: Lab) -> Iterable[Check]:
 
 @scenario(hosts=2, ports=2, policy=Policy(redirect="none"))
 def virtual_port_reassignment_serving(lab: Lab) -> Iterable[Check]:
-    """The same while hosts are served at the virtual address itself: their sessions live on."""
+    """Hosts are served at the virtual port; it dies, another answers, and sessions live on."""
     h1, h2, _, others = _lose_virtual_port(lab)
     virtual = lab.array.virtual
     return [

@@ -93,7 +93,7 @@ def reconnect_request(lab: Lab) -> Iterable[Check]:
     not_for={"libiscsi": "it cannot be told a DefaultTime2Wait, and comes back at once anyway"},
 )
 def reconnect_request_at_once(lab: Lab) -> Iterable[Check]:
-    """The same with a host and an array that agreed on no time to wait (DefaultTime2Wait 0)."""
+    """The array asks a host to log out, which may come back at once (DefaultTime2Wait 0)."""
     return _move_on_request(lab, 0)
 
 
@@ -214,7 +214,7 @@ def rebalance(lab: Lab) -> Iterable[Check]:
     full_capture=True,
 )
 def spdk_login_redirection(lab: Lab) -> Iterable[Check]:
-    """There and back under load, by redirection and a request each: connections 1/0, 0/1, 1/0.
+    """A host is asked to move to another port and back: it has one connection, at the right port.
 
     After SPDK's test login_redirection, which does it with the two portals of two targets.
     """

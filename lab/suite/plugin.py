@@ -5,6 +5,7 @@ Both run the command as a person does: a process, its exit status, its JSON.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -66,14 +67,19 @@ def lab_command() -> LabCommand:
 
 @pytest.fixture
 def run_scenario(lab_command: LabCommand, tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """Run one scenario and return its result; the exit status must be that of its verdict."""
+    """Run one scenario and return its result; the exit status must be that of its verdict.
+
+    Each run has a folder of its own below `tmp_path`: run-1, run-2, … and so on.
+    """
+    numbers = itertools.count(1)
 
     def run(name: str, *options: str, **settings: Any) -> dict[str, Any]:
-        ran = lab_command("run", name, "--json", "--out", tmp_path / "run", *options, **settings)
+        folder = tmp_path / f"run-{next(numbers)}"
+        ran = lab_command("run", name, "--json", "--out", folder, *options, **settings)
         assert ran.out, ran.err
         (result,) = ran.results
         assert ran.status == {"pass": 0, "fail": 1, "unknown": 4}[result["verdict"]]
-        assert json.loads((tmp_path / "run" / "result.json").read_text()) == {
+        assert json.loads((folder / "result.json").read_text()) == {
             k: v for k, v in result.items() if k != "folder"
         }
         return result

@@ -60,6 +60,7 @@ class HeadsTopo(ArrayTopo):
             self.addLink(name, switch, intfName1=interface)
             link = self._interface(self.array.name, name, place)
             self.addLink(self.array.name, name, intfName1=link, intfName2=other)
-            port = PortSpec(name, interface, (ipaddress.ip_interface(address),), switch, place)
+            addresses = (ipaddress.ip_interface(address),)
+            port = PortSpec(name, interface, addresses, switch, place, node=name)
             self.array.ports.append(port)
             self.heads[name] = HeadSpec(name, port, other, link, manage)

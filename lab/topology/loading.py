@@ -5,43 +5,82 @@ from __future__ import annotations
 import importlib.util
 import sys
 import traceback
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from lab.errors import BadInput
+from lab.errors import BadInput, unknown
+from lab.topology import whole
 from lab.topology.topology import ArrayTopo, file_of, shown
+
+GROUP = "failover_lab.topologies"
+"""The entry points by which an installed package names its topologies, subclasses of ArrayTopo."""
 
 
 def topology(name: str) -> ArrayTopo:
-    """The topology `name`: a module of topologies/ ("one_switch"), or the path of a .py file.
+    """The topology `name`: a module of topologies/ ("one_switch"), one of an installed package, or
+    the path of a .py file.
 
     Raises BadInput when there is none, when the file does not run, when it holds not exactly one
     topology, and for whatever the topology itself is refused for.
     """
+    installed = {entry.name: entry for entry in entry_points(group=GROUP)}
     folder = Path(__file__).parents[2] / "topologies"
     known = sorted(p.stem for p in folder.glob("*.py") if p.stem != "__init__")
     if name in known:
         module = load_file(folder / f"{name}.py", "topology")
+    elif name in installed:
+        kind = load_entry(installed[name])
+        if not (isinstance(kind, type) and issubclass(kind, ArrayTopo)):
+            raise _bad_entry(installed[name], "it is no subclass of ArrayTopo")
+        return build(kind)
     elif name.endswith(".py"):
-        module = load_file(Path(name), "topology")
+        path = Path(name).absolute()
+        # A file that was run for its scenarios is not run again, or it would register them twice.
+        module = sys.modules.get(_module_name(path, "scenario")) or load_file(path, "topology")
     else:
-        raise BadInput(f"no topology {name!r}; there are {', '.join(known)}, or give a .py file")
-    found = [
+        raise unknown("topology", name, [*known, *installed], "one of your own is FILE.py")
+    found = kinds_in(module)
+    if len(found) != 1:
+        raise BadInput(f"{name}: it must hold one subclass of ArrayTopo, not {len(found)}")
+    return build(found[0])
+
+
+def kinds_in(module: Any) -> list[type[ArrayTopo]]:
+    """The topologies that a module holds, those left out that it has imported."""
+    return [
         kind
         for kind in vars(module).values()
         if isinstance(kind, type)
         and issubclass(kind, ArrayTopo)
         and kind.__module__ == module.__name__
     ]
-    if len(found) != 1:
-        raise BadInput(f"{name}: it must hold one subclass of ArrayTopo, not {len(found)}")
-    return build(found[0])
+
+
+def load_entry(entry: EntryPoint) -> Any:
+    """What an installed package offers by `entry`; BadInput, naming both, if it does not load."""
+    try:
+        return entry.load()
+    except BadInput:
+        raise
+    except (Exception, SystemExit) as wrong:
+        raise _bad_entry(entry, f"it does not load: {_told(wrong)}") from wrong
+
+
+def _bad_entry(entry: EntryPoint, why: str) -> BadInput:
+    package = entry.dist.name if entry.dist else "an installed package"
+    return BadInput(
+        f"{package}: its entry point {entry.name} = {entry.value} ({entry.group}): {why}; "
+        "mend or uninstall it"
+    )
 
 
 def build(kind: type[ArrayTopo]) -> ArrayTopo:
-    """An instance of `kind`; whatever its build() stumbles over becomes BadInput with its place."""
+    """A `kind`, checked as a whole; what its build() stumbles over is BadInput with its place."""
     try:
-        return kind()
+        topo = kind()
+        whole.check(topo)
+        return topo
     except BadInput:
         raise
     except (Exception, SystemExit) as wrong:
@@ -54,7 +93,7 @@ def load_file(path: Path, what: str) -> Any:
     place = shown(path)
     if not path.is_file():
         raise BadInput(f"{place}: no such {what} file")
-    name = f"lab_{what}_{path.stem}"
+    name = _module_name(path, what)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise BadInput(f"{place}: not a Python file")
@@ -70,6 +109,10 @@ def load_file(path: Path, what: str) -> Any:
     except (Exception, SystemExit) as wrong:
         raise BadInput(f"{place}:{_line_in(wrong, str(path))}: {_told(wrong)}") from wrong
     return module
+
+
+def _module_name(path: Path, what: str) -> str:
+    return f"lab_{what}_{path}"
 
 
 def _told(wrong: BaseException) -> str:

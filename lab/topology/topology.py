@@ -1,7 +1,7 @@
 """What a lab is made of: a mininet Topo that also names the array, its ports and addresses.
 
-Data only. A topology file holds one subclass of ArrayTopo whose build() says what there is; it is
-checked as a whole before anything is made of it. lab/topology/loading.py finds and runs such files.
+Data only. A topology file holds one subclass of ArrayTopo whose build() says what there is.
+lab/topology/loading.py finds and runs such files, lab/topology/whole.py checks what comes of them.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab.errors import BadInput
+from lab.errors import BadInput, unknown
 from lab.iscsi_names import check_iqn
 from lab.mininet_classes import Topo
 
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
-_NAME = re.compile(r"[a-z][a-z0-9]*")
-_LONGEST_INTERFACE = 15  # IFNAMSIZ - 1, include/uapi/linux/if.h
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+# Without a dash: "s1-s2" is the link between two switches, and serial numbers of disks, which begin
+# with the name of their target, have letters and digits only.
+_PLAIN_NAME = re.compile(r"[a-z][a-z0-9]*")
+LONGEST_INTERFACE = 15  # IFNAMSIZ - 1, include/uapi/linux/if.h
 
 
 @dataclass(frozen=True)
@@ -43,13 +46,14 @@ class Target:
 
 @dataclass(frozen=True)
 class PortSpec:
-    """A port of an array: its switch and the data addresses that are at home on it."""
+    """A port of an array: its node, its switch, and the data addresses that are at home on it."""
 
     name: str
     interface: str
     addresses: tuple[Interface, ...]
     switch: str
     place: str
+    node: str
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,7 @@ class ArraySpec:
 class ArrayTopo(Topo):
     """Base of all topologies: write build() with addSwitch, add_array, add_port and add_host.
 
+    Several switches are joined by addLink("s1", "s2"), without a loop; that link's name is "s1-s2".
     An address is text with its prefix length ("10.0.0.11/24"), or a list of such texts. Raises
     BadInput, with file and line of the call, for whatever cannot be built.
     """
@@ -104,14 +109,51 @@ class ArrayTopo(Topo):
     def __init__(self, **options: Any) -> None:
         self.array: ArraySpec | None = None
         self.initiators: dict[str, HostSpec] = {}
+        self.trunks: dict[str, tuple[str, str]] = {}
+        """The links between switches, by name: the two switches."""
+        self.switch_places: dict[str, str] = {}
+        """Where each switch was added."""
+        self._interfaces: set[str] = set()
         super().__init__(**options)
-        self._check_whole()
 
     @property
     def storage(self) -> ArraySpec:
         """The array; there is one, or the topology was refused."""
         assert self.array is not None
         return self.array
+
+    def addSwitch(self, name: str, **options: Any) -> str:
+        """Add a switch, as mininet's Topo does."""
+        place = _place()
+        self._check_plain(f"switch {name!r}", name, place)
+        self._check_name(name, place)
+        self.switch_places[name] = place
+        return str(super().addSwitch(name, **options))
+
+    def addLink(self, node1: str, node2: str, *args: Any, **options: Any) -> Any:
+        """Add a cable, as mininet's Topo does; between two switches it must not close a loop."""
+        if {node1, node2} <= {*self.switches()}:
+            place, name = _place(), f"{node1}-{node2}"
+            if node2 in self.joined(node1):
+                raise BadInput(
+                    f"{place}: the link {name} closes a loop of switches, in which broadcasts go "
+                    "round for ever; leave it out"
+                )
+            self._check_taken(name, place)
+            self.trunks[name] = (node1, node2)
+        elif lacking := {node1, node2} - {*self.nodes()}:
+            raise BadInput(f"{_place()}: a link to {lacking.pop()!r}; add that first")
+        return super().addLink(node1, node2, *args, **options)
+
+    def joined(self, switch: str) -> set[str]:
+        """The switches that frames from `switch` reach, itself too."""
+        found, left = set[str](), [switch]
+        while left:
+            one = left.pop()
+            if one not in found:
+                found.add(one)
+                left += [a if one == b else b for a, b in self.trunks.values() if one in (a, b)]
+        return found
 
     def add_array(
         self,
@@ -125,6 +167,7 @@ class ArrayTopo(Topo):
         place = _place()
         if self.array:
             raise BadInput(f"{place}: a second array {name!r}; a topology has one")
+        self._check_plain(f"array {name!r}", name, place)
         self._check_name(name, place)
         first = _target(name, iqn, luns, place)
         self.array = ArraySpec(name, _addresses(virtual, place), first.iqn, first.luns, place)
@@ -137,6 +180,7 @@ class ArrayTopo(Topo):
         place = _place()
         if not self.array:
             raise BadInput(f"{place}: target {name!r} before its array; call add_array first")
+        self._check_plain(f"target {name!r}", name, place)
         self._check_name(name, place)
         target = _target(name, iqn, luns, place)
         if target.iqn in [one.iqn for one in self.array.targets]:
@@ -152,7 +196,9 @@ class ArrayTopo(Topo):
         self._check_name(name, place)
         self._check_switch(switch, place, f"port {name}")
         interface = self._interface(self.array.name, name, place)
-        spec = PortSpec(name, interface, _addresses(addresses, place), switch, place)
+        spec = PortSpec(
+            name, interface, _addresses(addresses, place), switch, place, node=self.array.name
+        )
         self.array.ports.append(spec)
         self.addLink(self.array.name, switch, intfName1=interface)
         return name
@@ -170,12 +216,22 @@ class ArrayTopo(Topo):
         self.addLink(name, switch, intfName1=interface)
         return name
 
+    def _check_plain(self, what: str, name: str, place: str) -> None:
+        if not isinstance(name, str) or not _PLAIN_NAME.fullmatch(name):
+            raise BadInput(
+                f"{place}: {what} is no name: small letters and digits, a letter first, no dash"
+            )
+
     def _check_name(self, name: str, place: str) -> None:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise BadInput(
-                f"{place}: {name!r} is no name: small letters and digits, a letter first"
+                f"{place}: {name!r} is no name: small letters and digits, a letter first, dashes "
+                "between"
             )
-        taken = {*self.nodes()}
+        self._check_taken(name, place)
+
+    def _check_taken(self, name: str, place: str) -> None:
+        taken = {*self.nodes(), *self.trunks}
         if self.array:
             taken |= {port.name for port in self.array.ports}
             taken |= {target.name for target in self.array.further}
@@ -186,68 +242,30 @@ class ArrayTopo(Topo):
 
     def _check_switch(self, switch: str, place: str, what: str) -> None:
         if switch not in self.switches():
-            known = ", ".join(self.switches()) or "none; call addSwitch first"
-            raise BadInput(f"{place}: {what} is on switch {switch!r}; there is {known}")
+            remedy = "" if self.switches() else "call addSwitch first"
+            raise BadInput(f"{place}: {what}: {unknown('switch', switch, self.switches(), remedy)}")
 
     def _interface(self, node: str, end: str, place: str) -> str:
         name = f"{node}-{end}"
-        if len(name) > _LONGEST_INTERFACE:
+        if len(name) > LONGEST_INTERFACE:
             raise BadInput(
                 f"{place}: the interface {name!r} has {len(name)} letters, at most "
-                f"{_LONGEST_INTERFACE} are possible; shorten a name"
+                f"{LONGEST_INTERFACE} are possible; shorten a name"
             )
+        if name in self._interfaces:  # their addresses on the wire are made of the names
+            raise BadInput(f"{place}: two interfaces would be called {name!r}; change a name")
+        self._interfaces.add(name)
         return name
-
-    def _check_whole(self) -> None:
-        place = file_of(type(self))
-        if self.array is None:
-            raise BadInput(f"{place}: no array; call add_array in build()")
-        if not self.array.ports:
-            raise BadInput(
-                f"{self.array.place}: array {self.array.name} has no ports; call add_port"
-            )
-        if not self.initiators:
-            raise BadInput(f"{place}: no host; call add_host in build()")
-        for switch in self.switches():
-            last = f"{switch}-eth{len(self.links())}"
-            if not _NAME.fullmatch(switch) or len(last) > _LONGEST_INTERFACE:
-                raise BadInput(
-                    f"{place}: switch {switch!r}: small letters and digits, a letter first, and "
-                    f"{last!r} within {_LONGEST_INTERFACE} letters"
-                )
-            if switch in self.initiators or switch == self.array.name:
-                raise BadInput(f"{place}: {switch!r} is a switch and something else; rename one")
-        taken: dict[str, str] = {}
-        owners: list[tuple[str, tuple[Interface, ...], str]] = [
-            (f"the virtual port of {self.array.name}", self.array.virtual, self.array.place),
-            *((f"port {p.name}", p.addresses, p.place) for p in self.array.ports),
-            *((f"host {h.name}", h.addresses, h.place) for h in self.initiators.values()),
-        ]
-        for owner, addresses, where in owners:
-            for address in addresses:
-                text = str(address.ip)
-                if text in taken:
-                    raise BadInput(f"{where}: {owner} has the address {text} of {taken[text]}")
-                taken[text] = owner
-        reachable = {a.network for p in self.array.ports for a in p.addresses}
-        for address in self.array.virtual:
-            if address.network not in reachable:
-                subnets = ", ".join(sorted(map(str, reachable)))
-                raise BadInput(
-                    f"{self.array.place}: the virtual address {address} is outside the subnets "
-                    f"of the ports ({subnets}); no port could carry it"
-                )
-        for host in self.initiators.values():
-            if not {a.network for a in host.addresses} & {a.network for a in self.array.virtual}:
-                raise BadInput(
-                    f"{host.place}: host {host.name} shares no subnet with the virtual port; "
-                    f"give it an address in {self.array.virtual[0].network}"
-                )
 
 
 def _target(name: str, iqn: str | None, luns: Sequence[Lun], place: str) -> Target:
     iqn = iqn or f"iqn.2026-01.lab.failover:{name}"
     check_iqn(iqn, place)
+    for lun in luns:
+        if not isinstance(lun, Lun) or {type(lun.number), type(lun.size_mib)} != {int}:
+            raise BadInput(
+                f"{place}: {lun}: a LUN is like Lun(1, 64), its number and its size in whole MiB"
+            )
     numbers = [lun.number for lun in luns]
     if not numbers or len(set(numbers)) < len(numbers):
         raise BadInput(f"{place}: LUN numbers must be there and differ, not {numbers}")

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-HEADER = "from lab.topology import ArrayTopo, Lun\nclass Mine(ArrayTopo):\n    def build(self):\n"
+from lab.cli.main import main
+from lab.suite.plugin import LAB
+
+HEADER = """\
+from lab.topology import ArrayTopo, Lun
+class Mine(ArrayTopo):
+    def build(self):
+"""
 GOOD = """\
         self.addSwitch("s1")
         self.add_array("a1", virtual="10.0.0.1/24")
@@ -26,7 +33,7 @@ def one_message(ran, status: int, *parts: str) -> None:
 
 
 def test_unknown_scenario(lab_command, tmp_path):
-    one_message(lab_command("run", "nonsense"), 2, "nonsense", "port-takeover")
+    one_message(lab_command("run", "nonsense"), 2, "nonsense", "lab list")
 
 
 def test_unknown_option(lab_command):
@@ -70,14 +77,14 @@ def test_an_array_without_ports(lab_command, tmp_path):
     one_message(ran, 2, "mine.py:5:", "no ports")
 
 
-def test_unknown_host_of_a_scenario(lab_command, tmp_path):
+def test_too_few_hosts_for_a_scenario(lab_command, tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(HEADER + GOOD)
     ran = lab_command(
         "run", "virtual-port-reassignment", "--topology", path, "--out", tmp_path / "o", "--json"
     )
     assert ran.status == 2, ran.err
-    assert "h2" in ran.err
+    assert "needs 2 hosts; the topology has 1: h1" in ran.err
 
 
 def test_missing_topology(lab_command):
@@ -85,6 +92,88 @@ def test_missing_topology(lab_command):
     one_message(
         lab_command("run", "port-loss", "--topology", "nothing"), 2, "nothing", "one_switch"
     )
+
+
+@pytest.mark.parametrize("returned", ["'text'", "None"])
+def test_a_scenario_that_returns_no_checks(lab_command, tmp_path, returned):
+    path = tmp_path / "mine.py"
+    text = "from lab.run.scenario import scenario\n\n@scenario()\ndef mine(lab):\n    return "
+    path.write_text(text + returned + "\n")
+    ran = lab_command("run", path, "--out", tmp_path / "o")
+    one_message(ran, 2, "mine.py:3: scenario mine must return a list of checks", returned)
+
+
+def test_an_unknown_name_in_a_scenario(lab_command, tmp_path):
+    path = tmp_path / "mine.py"
+    text = "from lab.run.scenario import scenario\n\n@scenario()\ndef mine(lab):\n    "
+    path.write_text(text + 'lab.switch_end("p9")\n')
+    ran = lab_command("run", path, "--out", tmp_path / "o")
+    one_message(ran, 2, "no cable 'p9'; there are p1, p2, p3, h1, h2")
+
+
+# Name, options, and a phrase of the message, for what is refused before anything is made.
+BAD = [
+    (["run", "port_takover"], "did you mean port-takeover?"),
+    (["run", "port-loss", "--topology", "one-swich"], "did you mean one_switch?"),
+    (["run", "port-loss", "--release", "trixy"], "did you mean trixie?"),
+    (["run", "port-loss", "--target", "tgd"], "no target 'tgd'"),
+    (["run", "port-loss", "--initiator", "open-scsi"], "did you mean open-iscsi?"),
+    (["run", "port-loss", "--out", "x" * 300], "File name too long"),
+    (["run", "port-loss", "--out", "/dev/null/x"], "cannot be made"),
+    (["run", "nowhere.py"], "no such scenario file"),
+]
+
+
+@pytest.mark.parametrize(("argv", "said"), BAD, ids=lambda value: str(value)[:40])
+def test_what_is_refused_at_once(capsys, monkeypatch, tmp_path, argv, said):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["lab", *argv])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert said in told
+    assert "Traceback" not in told
+    assert len(told) < 600
+    assert not [*tmp_path.glob("**/luns")]
+
+
+def test_a_working_directory_that_is_gone(tmp_path):
+    gone = 'mkdir "$1"; cd "$1"; rmdir "$1"; exec "$2" list'
+    argv = ["sh", "-c", gone, "x", str(tmp_path / "gone"), str(LAB)]
+    ran = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert ran.returncode == 2
+    assert "cd to one that is there" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system, which needs root")
+def test_a_disk_that_fills_up(lab_command, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        """\
+from lab.run.scenario import scenario
+
+@scenario()
+def fills_its_disk(lab):
+    h1 = lab.host("h1")
+    h1.login()
+    h1.start_writing()
+    with (lab.folder.path / "filler").open("wb", buffering=0) as file:
+        try:
+            while file.write(bytes(4096)):
+                pass
+        except OSError:
+            pass
+    h1.keeps_writing(300)
+    return []
+"""
+    )
+    (tmp_path / "small").mkdir()
+    small = 'mount -t tmpfs -o size=300M small "$1"; shift; exec "$@"'
+    prefix = ["unshare", "-m", "sh", "-c", small, "x", str(tmp_path / "small")]
+    ran = lab_command("run", path, "--out", tmp_path / "small" / "o", prefix=prefix)
+    one_message(ran, 3, "its disk is full")
 
 
 def test_unwritable_out(lab_command, tmp_path):

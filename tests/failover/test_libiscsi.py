@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.run import scenario as scenarios
+from lab import scenarios
 from lab.timeline import Timeline
 
 LIBISCSI = ("--initiator", "libiscsi")

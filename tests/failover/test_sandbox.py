@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lab.guest import image as release
-from lab.run.scenario import catalogue
+from lab.scenarios import catalogue
 from lab.waiting import wait_for
 
 ROOT = Path(__file__).parent.parent.parent

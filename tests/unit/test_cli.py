@@ -79,7 +79,7 @@ def test_ctrl_c(lab, monkeypatch):
     def interrupted():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lab.run.scenario.catalogue", interrupted)
+    monkeypatch.setattr("lab.scenarios.catalogue", interrupted)
     status, out, err = lab("list")
     assert (status, out) == (130, "")
     assert err == "lab: interrupted; everything it started is gone\n"

@@ -148,3 +148,18 @@ def test_how_a_sandbox_ended(tmp_path, monkeypatch, status, error):
     monkeypatch.setattr(runs.sandbox, "run", lambda _work: status)
     with pytest.raises(error):
         runs.run(plan)
+
+
+@pytest.mark.parametrize("returned", [None, "text", [1], 7])
+def test_a_scenario_that_returns_no_checks(returned):
+    with pytest.raises(
+        BadInput, match=r"test_run\.py:\d+: scenario x must return a list of checks"
+    ):
+        acting(None, returned)
+
+
+@pytest.mark.parametrize("path", ["x" * 256, "/".join(["y" * 200] * 20)])
+def test_a_folder_whose_name_is_too_long(tmp_path, path):
+    with pytest.raises(BadInput, match="cannot be made: File name too long"):
+        runs.make_folder(tmp_path / path, 1)
+    assert not [*tmp_path.iterdir()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ import lab.scenarios
 import topologies
 from lab.array.array import Policy
 from lab.errors import BadInput
-from lab.run import scenario as scenarios
-from lab.run.scenario import Scenario, catalogue, check_fits, find, scenario
+from lab.run.scenario import Scenario, check_fits, registered, scenario
+from lab.scenarios import catalogue, find
 from lab.topology.loading import topology
 from lab.topology.topology import ArrayTopo
 from targets import engines
@@ -23,9 +24,10 @@ TWO = "@scenario()\ndef second_of_mine(lab):\n    return []\n"
 
 
 @pytest.fixture(autouse=True)
-def restored(monkeypatch):
+def restored():
     """Each test begins with the catalogue alone."""
-    monkeypatch.setattr(scenarios, "_catalogue", dict(catalogue()))
+    for own in {*registered} - {*catalogue()}:
+        del registered[own]
 
 
 def write(folder: Path, *parts: str, name: str = "mine.py") -> str:
@@ -114,9 +116,17 @@ def test_one_of_the_catalogue():
 
 
 def test_an_unknown_one_is_told_what_there_is():
-    with pytest.raises(BadInput, match="no scenario 'nonsense'; there are .*port-loss") as error:
+    with pytest.raises(BadInput, match="no scenario 'nonsense'; `lab list` shows all") as error:
         find("nonsense")
-    assert "control-" not in str(error.value)
+    assert len(str(error.value)) < 120
+
+
+@pytest.mark.parametrize(
+    "typed", ["port_takeover", "port-takover", "prot-takeover", "Port-Takeover"]
+)
+def test_a_slip_is_told_what_was_meant(typed):
+    with pytest.raises(BadInput, match=r"did you mean port-takeover\? `lab list` shows all"):
+        find(typed)
 
 
 def test_one_of_ones_own(tmp_path):
@@ -201,3 +211,68 @@ def test_two_of_one_name_are_refused_with_both_places(tmp_path, other):
 def test_what_a_topology_lacks(one, said):
     with pytest.raises(BadInput, match=said):
         check_fits(one, topology("one_switch"), "one_switch")
+
+
+TOPOLOGY = """\
+from lab.topology.topology import ArrayTopo
+
+
+class Mine(ArrayTopo):
+    def build(self):
+        self.addSwitch("s1")
+        self.add_array("a1", virtual="10.0.0.1/24")
+        self.add_port("p1", "10.0.0.11/24", "s1")
+        self.add_host("h2", "10.0.0.101/24", "s1")
+
+
+"""
+
+
+def test_a_file_with_a_scenario_and_its_topology(tmp_path):
+    """The scenario runs on it, and the file is not run twice."""
+    path = write(tmp_path, TOPOLOGY, ONE)
+    assert find(path).topology == path
+    assert [*topology(path).initiators] == ["h2"]
+
+
+@pytest.mark.parametrize(("said", "found"), [("two_heads", "two_heads"), ("my.py", "{}/my.py")])
+def test_what_a_scenario_says_itself_counts(tmp_path, said, found):
+    path = write(tmp_path, TOPOLOGY, ONE.replace("hosts", f"topology={said!r}, hosts"))
+    assert find(path).topology == found.format(tmp_path)
+
+
+def test_a_scenario_that_takes_no_lab(tmp_path):
+    path = write(tmp_path, ONE.replace("(lab)", "()"))
+    with pytest.raises(BadInput, match=r"mine\.py:2: .*must take one argument.*first_of_mine\(lab"):
+        find(path)
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """An installed package with scenarios and a topology of its own."""
+    info = tmp_path / "extra_lab-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: extra-lab\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(
+        "[failover_lab.scenarios]\nextra = extra_lab_for_test\n"
+        "[failover_lab.topologies]\nextra = extra_lab_for_test:Mine\nodd = extra_lab_for_test:odd\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path / "extra_lab_for_test.py"
+    sys.modules.pop("extra_lab_for_test", None)
+
+
+def test_scenarios_and_topologies_of_an_installed_package(package):
+    package.write_text(
+        HEADER + TOPOLOGY + ONE.replace("hosts", "topology='extra', hosts") + "odd = 1\n"
+    )
+    assert find("first-of-mine").topology == "extra"
+    assert [*topology("extra").initiators] == ["h2"]
+    with pytest.raises(BadInput, match="extra-lab: its entry point odd = .*no subclass"):
+        topology("odd")
+
+
+def test_an_installed_package_that_does_not_load(package):
+    package.write_text("1 / 0\n")
+    with pytest.raises(BadInput, match="extra-lab: its entry point extra = .*ZeroDivisionError"):
+        catalogue()

@@ -10,7 +10,11 @@ from lab.errors import BadInput
 from lab.topology import ArrayTopo, Lun
 from lab.topology.loading import build, load_file, topology
 
-HEADER = "from lab.topology import ArrayTopo, Lun\nclass Mine(ArrayTopo):\n    def build(self):\n"
+HEADER = """\
+from lab.topology import ArrayTopo, Lun
+class Mine(ArrayTopo):
+    def build(self):
+"""
 GOOD = """\
         self.addSwitch("s1")
         self.add_array("a1", virtual="10.0.0.1/24")
@@ -108,11 +112,39 @@ def test_the_catalogue_loads():
         ('"p2"', '"p1"', 7, "taken"),
         ('"p2"', '"s1"', 7, "taken"),
         ('"p2"', '"averylongportname"', 7, "20 letters"),
-        ('"10.0.0.101/24", "s1"', '"10.0.0.101/24", "s2"', 8, "there is s1"),
+        ('"10.0.0.101/24", "s1"', '"10.0.0.101/24", "s2"', 8, "there are s1"),
         ('"10.0.0.1/24")', '"10.0.0.1/24", luns=[Lun(1), Lun(1)])', 5, "LUN numbers"),
         ('"10.0.0.1/24")', '"10.0.0.1/24", luns=[Lun(256)])', 5, "1 to 255"),
         ('"10.0.0.1/24")', '"10.0.0.1/24", iqn="iqn.2026-01.a:b\\n")', 5, "not an iSCSI name"),
         ('"10.0.0.1/24")', '"10.0.0.1/24", iqn="disk")', 5, "not an iSCSI name"),
+        ('"10.0.0.1/24")', '"10.0.0.1/24", luns=[Lun(1, 1.5)])', 5, "whole MiB"),
+        ("10.0.0.101/24", "10.0.0.101/16", 8, "overlaps 10.0.0.0/24 of the virtual port"),
+        (
+            '"s1")\n        self.add_array',
+            '"s1"); self.addSwitch("s2")\n        self.add_array',
+            4,
+            "nothing is on it) to s1",
+        ),
+        (
+            '"10.0.0.101/24", "s1")',
+            '"10.0.0.101/24", self.addSwitch("s2"))',
+            8,
+            "switch s2 (h1) to s1",
+        ),
+        (
+            'self.addSwitch("s1")',
+            'self.addSwitch("s1"); self.addSwitch("s2"); '
+            'self.addLink("s1", "s2"); self.addLink("s2", "s1")',
+            4,
+            "loop",
+        ),
+        (
+            'self.addSwitch("s1")',
+            'self.addSwitch("s1"); self.addLink("s1", "s9")',
+            4,
+            "add that first",
+        ),
+        ('"h1"', '"h-1-"', 8, "no name"),
         ('self.addSwitch("s1")', "self.nothing()", 4, "AttributeError"),
         ('self.addSwitch("s1")', "raise SystemExit(0)", 4, "SystemExit"),
     ],
@@ -134,6 +166,26 @@ def test_what_is_not_there_is_missed(tmp_path, old, said):
     assert said in refused(tmp_path, old, "")
 
 
+def test_names_with_a_dash(tmp_path):
+    text = (HEADER + GOOD).replace('"h1"', '"esx-1"').replace('"p1"', '"port-1"')
+    (tmp_path / "mine.py").write_text(text)
+    topo = topology(str(tmp_path / "mine.py"))
+    assert topo.initiators["esx-1"].interface == "esx-1-eth0"
+    assert (topo.storage.home.interface, topo.storage.home.node) == ("a1-port-1", "a1")
+
+
+@pytest.mark.parametrize(("what", "number"), [("port", 129), ("host", 49)])
+def test_more_than_there_is_room_for(tmp_path, what, number):
+    more = "".join(
+        f'        self.add_{what}("x{n}", "10.0.0.{20 + n}/24", "s1")\n' for n in range(number)
+    )
+    (tmp_path / "mine.py").write_text(HEADER + GOOD.replace("10.0.0.101", "10.0.0.200") + more)
+    with pytest.raises(
+        BadInput, match=rf"{number + (2 if what == 'port' else 1)} {what}s; a lab has"
+    ):
+        topology(str(tmp_path / "mine.py"))
+
+
 def test_a_second_array(tmp_path):
     line = '        self.add_array("a1", virtual="10.0.0.1/24")\n'
     assert "a topology has one" in refused(tmp_path, line, line + line.replace("a1", "a2"))
@@ -148,7 +200,7 @@ def test_a_switch_that_could_not_be_made(tmp_path, name):
 
 def test_a_switch_with_the_name_of_a_host(tmp_path):
     last = '"10.0.0.101/24", "s1")\n'
-    assert "something else" in refused(tmp_path, last, last + '        self.addSwitch("h1")\n')
+    assert "taken" in refused(tmp_path, last, last + '        self.addSwitch("h1")\n')
 
 
 def test_no_such_topology(tmp_path):
@@ -198,5 +250,5 @@ def test_sizes_of_the_wrong_type():
             self.addSwitch("s1")
             self.add_array("a1", virtual="10.0.0.1/24", luns=[Lun(1, "64")])  # type: ignore[arg-type]
 
-    with pytest.raises(BadInput, match=r"test_topology\.py:\d+: TypeError"):
+    with pytest.raises(BadInput, match=r"test_topology\.py:\d+: .*whole MiB"):
         build(Odd)
