@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from lab.array.placing import addresses_of
-from lab.array.policy import Policy as Policy
 from lab.array.port_relay import PortRelay
 from lab.commands import Runner
 from lab.controller.config import FIRST_TABLE

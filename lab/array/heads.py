@@ -25,7 +25,6 @@ from lab.waiting import wait_for
 from targets import engines
 from targets.base import make_sparse
 
-
 ABILITY = "heads"
 """What the engine of the heads must have, of targets.engines.ABILITIES."""
 

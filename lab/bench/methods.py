@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from ipaddress import IPv4Interface
 
-from lab.array.array import Policy
+from lab.array.policy import Policy
 from lab.bench.bonding import ARP_INTERVAL_MS, active_port, bonded
 from lab.commands import Runner, require
 from lab.run.lab import Lab

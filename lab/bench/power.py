@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lab.array.array import Policy
+from lab.array.policy import Policy
 from lab.bench.failover import distribution
 from lab.bench.harness import in_sandbox
 from lab.checks.disk import gaps
