@@ -4,64 +4,35 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from lab.array.array import Array, Policy
-from lab.array.site import GuestSite
-from lab.commands import Process
+from lab.array.head_site import HeadSite
+from lab.array.placing import addresses_of, placing_script
+from lab.array.policy import Policy
+from lab.array.stack import TargetStack
 from lab.controller import config as controller_config
-from lab.guest.clock import align
-from lab.guest.kernel_host import KernelHost
-from lab.observe import GuestAddressWatcher
 from lab.timeline import Timeline
 from lab.topology.heads import HeadSpec, HeadsTopo
 from lab.waiting import wait_for
+from targets.base import TargetSpec
 
 HEARTBEAT = {"interval_ms": 20, "count": 50}
 """A head is lost after a second of silence, for one that lives would be cut off for nothing: of
 those, 400 ms were seen on two busy processors. One without power is noticed by its dark link."""
-NICE = -15
-"""A head's kernel, of which four share two processors in a lab, must not wait to say it lives."""
 UDP_PORT = 5405
 READY_SECONDS = 15.0
 
 
-class HeadSite(GuestSite):
-    """The kernel of a head, whose disks other heads have as well; `log` is for what it says."""
+class Head:
+    """One head: its stack serves all addresses of the array, those that it has at the time. An
+    agent gives it addresses, and takes them, as the controller orders.
 
-    def __init__(self, kernel: KernelHost, disks: Path, timeline: Timeline, log: Path) -> None:
-        super().__init__(kernel, disks)
-        self._timeline, self._log = timeline, log
-
-    def plug(self, path: Path) -> str:
-        """See GuestSite."""
-        return self._kernel.plug(f"/luns/{path.relative_to(self._disks)}", shared=True)
-
-    def end_kernel(self) -> None:
-        """The quick half of power_cut(), which is to follow when there is time."""
-        self._kernel.end()
-
-    def darken(self) -> None:
-        """Let its cables go dark."""
-        self._kernel.darken()
-
-    def wait_ready(self) -> None:
-        """See GuestSite; its clock is set, for the order of events on two heads matters."""
-        super().wait_ready()
-        clock = align(self.runner, self._log)
-        within = round(clock.within_s * 1000, 3)
-        self._timeline.add(self._kernel.name, "clock", within_ms=within)
-
-    def power_on(self) -> None:
-        """See GuestSite."""
-        self._kernel.power_on()
-        self.wait_ready()
-
-
-class Head(Array):
-    """One head: its engine and its virtual port serve all addresses of the array, those that it
-    has at the time. An agent gives it addresses, and takes them, as the controller orders."""
+    `answers`: where each host is sent, see TargetStack.open(). Data addresses never die, they move;
+    so the answers stay the same.
+    """
 
     def __init__(
         self,
@@ -69,81 +40,63 @@ class Head(Array):
         topo: HeadsTopo,
         policy: Policy,
         site: HeadSite,
+        target: str,
+        targets: list[TargetSpec],
+        answers: Mapping[str | None, str | None],
         timeline: Timeline,
-        *,
         logs: Path,
-        disks: Path,
     ) -> None:
         logs.mkdir()
-        super().__init__(topo, policy, site, "lio", timeline, logs=logs, disks=disks)
-        self.head, self._heads = spec, topo
-        self._guest = site
-        self._agent: Process | None = None
-        self._told: list[str] = []
+        self.spec, self.site, self._topo, self._answers = spec, site, topo, answers
+        self._timeline, self._logs = timeline, logs
+        self.stack = TargetStack(
+            topo.storage, policy, site, target, targets, [spec.port], timeline, logs
+        )
+        config = controller_config.parse(self._config())
+        # Rules and routes for all addresses, and none of them: these come by order.
+        self._placing = placing_script(config, with_addresses=False, quick=policy.controller)
         self._power = threading.Lock()
+        self._undo = ExitStack()
         self.powered = True
 
     def _config(self) -> dict[str, Any]:
         """What its agent must know: all addresses of the array, and its one port."""
-        name = self.head.name
-        controller = self._heads.controller_address
+        name, array = self.spec.name, self._topo.storage
+        controller = self._topo.controller_address
         assert controller is not None
-        addresses = [
-            {"address": str(a), "home": name, "virtual": a in self.spec.virtual}
-            for a in (*self.spec.virtual, *(a for p in self.spec.ports for a in p.addresses))
-        ]
         return {
-            "array": self.spec.name,
+            "array": array.name,
             "head": name,
-            "heads": [*self._heads.heads],
+            "heads": [*self._topo.heads],
             "initiators": [
-                str(a.ip) for host in self._heads.initiators.values() for a in host.addresses
+                str(a.ip) for host in self._topo.initiators.values() for a in host.addresses
             ],
-            "ports": [{"name": name, "interface": self.interface(name)}],
-            "addresses": addresses,
-            "listen": [str(self.head.address.ip), UDP_PORT],
+            "ports": [{"name": name, "interface": self.stack.interface(name)}],
+            "addresses": [
+                {"address": str(a), "home": name, "virtual": a in array.virtual}
+                for a, _ in addresses_of(array)
+            ],
+            "listen": [str(self.spec.address.ip), UDP_PORT],
             "controller": [str(controller.ip), UDP_PORT],
             "interval_ms": HEARTBEAT["interval_ms"],
         }
 
-    def _address_lines(self, config: controller_config.Config, family: int) -> list[str]:
-        """Rules and routes for all addresses, and none of them: these come by order."""
-        lines = super()._address_lines(config, family)
-        return [one for one in lines if not one.startswith("addr ")]
+    def start(self) -> None:
+        """Start all that it is made of; returns when its agent runs."""
+        self._undo.callback(self.stack.stop)
+        self.stack.start(self._placing)
+        self._open()
 
     def _open(self) -> None:
-        """Open the virtual port, with an answer for each host, and start the agent."""
-        for host, portal in self._answers().items():
-            self.front.steer(host, portal)
-        self._undo.callback(self.front.stop)
-        virtual = [str(address.ip) for address in self.spec.virtual]
-        self.front.start(virtual, self.targets, self.engine.local_portal)
+        self.stack.open(self._answers)
         path = self.site.put("agent.json", json.dumps(self._config()))
-        self._told.clear()
-        self._agent = self.site.start_module(
-            "lab.controller.head_agent",
-            str(path),
-            log=self._logs / "agent.log",
-            on_line=self._told.append,
-        )
-        self._undo.callback(self._agent.kill)
-        wait_for(f"the agent of {self.head.name}", lambda: bool(self._told), seconds=READY_SECONDS)
-
-    def _answers(self) -> dict[str | None, str | None]:
-        """Host address (None: any other) to data address (None: served at the virtual port).
-
-        Data addresses never die, they move; so the answers stay the same.
-        """
-        if self.policy.redirect == "none":
-            return {None: None}
-        data = [str(p.addresses[0].ip) for p in self.spec.ports]
-        found: dict[str | None, str | None] = {None: data[0]}
-        for at, host in enumerate(self._heads.initiators.values()):
-            port = self.policy.fixed.get(host.name)
-            portal = self.address_of(port) if port else data[at % len(data)]
-            served = host.name in self.policy.serve
-            found |= {str(a.ip): None if served else portal for a in host.addresses}
-        return found
+        told: list[str] = []
+        agent = self.site.start_module(
+            "lab.controller.head_agent", str(path), log=self._logs / "agent.log",
+            on_line=told.append,
+        )  # fmt: skip
+        self._undo.callback(agent.kill)
+        wait_for(f"the agent of {self.spec.name}", lambda: bool(told), seconds=READY_SECONDS)
 
     def cut(self) -> None:
         """End its kernel at once: from here on it answers nothing and writes nothing. Its cables
@@ -152,22 +105,30 @@ class Head(Array):
             if not self.powered:
                 return
             self.powered = False
-            self._guest.end_kernel()
-            self._timeline.add(self.head.name, "power", what="off")
-            if isinstance(self._watcher, GuestAddressWatcher):
-                self._watcher.lost()
+            self.site.end_kernel()
+            self._timeline.add(self.spec.name, "power", what="off")
+            self.stack.unseen()
 
     def darken(self) -> None:
         """Let its cables go dark: its power has been cut."""
-        self._guest.darken()
+        self.site.darken()
 
     def power_cut(self) -> None:
-        """See Array."""
+        """Cut its power, and clear away what is left of it."""
         self.cut()
-        super().power_cut()
+        self._undo.pop_all()
+        self.stack.power_cut()
 
     def power_on(self) -> None:
-        """See Array; returns when its agent runs."""
-        super().power_cut()  # what is left of the last time, also where only its power was cut
+        """Boot it again; returns when its agent runs."""
+        self._undo.pop_all()
+        self.stack.power_cut()  # what is left of the last time, also where only its power was cut
         self.powered = True
-        super().power_on()
+        self._undo.callback(self.stack.stop)
+        self.stack.power_on(self._placing)
+        self._open()
+
+    def stop(self) -> None:
+        """End all that it is made of, at once with its kernel."""
+        self._undo.pop_all()
+        self.stack.stop()

@@ -5,42 +5,39 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from lab.array.array import Array, Policy
-from lab.array.head import HEARTBEAT, READY_SECONDS, UDP_PORT, Head, HeadSite
+from lab.array.array import Array
+from lab.array.head import HEARTBEAT, READY_SECONDS, UDP_PORT, Head
+from lab.array.head_site import HeadSite
+from lab.array.luns import targets_of
+from lab.array.placing import addresses_of
+from lab.array.policy import Policy
 from lab.array.site import Site
 from lab.array.supervisor import Supervisor
-from lab.commands import LocalRunner, Runner
+from lab.commands import Runner
 from lab.errors import BadInput, LabError
-from lab.mininet_classes import Host
 from lab.timeline import Event, Timeline
-from lab.topology.heads import HeadSpec, HeadsTopo
+from lab.topology.heads import HeadsTopo
 from lab.waiting import wait_for
 from targets import engines
 from targets.base import make_sparse
 
-
-class Manager(Host):
-    """The node of the controller: its management cables end in one bridge.
-
-    That is there first, so that no cable has one interface number at both ends: the kernel would
-    tell of its carrier up to a second later (as in lab.run.lab).
-    """
-
-    def __init__(self, name: str, **params: object) -> None:
-        super().__init__(name, **params)
-        LocalRunner(name, self.pid).run(["ip", "link", "add", "admin", "type", "bridge"])
+ABILITY = "heads"
+"""What the engine of the heads must have, of targets.engines.ABILITIES."""
 
 
 class HeadArray(Array):
-    """An array of heads. What it is asked for as a whole is answered by the head that is on."""
+    """Heads at `sites`, which the engine of the name `target` serves, and their controller, at
+    `manager`. What it is asked for as a whole is answered by a head that is on."""
 
     def __init__(
         self,
         topo: HeadsTopo,
         policy: Policy,
+        target: str,
         sites: Mapping[str, HeadSite],
         manager: Site,
         timeline: Timeline,
@@ -48,40 +45,58 @@ class HeadArray(Array):
         logs: Path,
         disks: Path,
     ) -> None:
-        first = next(iter(sites.values()))
-        super().__init__(topo, policy, first, "lio", timeline, logs=logs, disks=disks)
+        self.spec, self._topo, self._policy = topo.storage, topo, policy
+        self.targets = targets_of(self.spec, policy.access, disks)
+        self._manager, self._timeline, self._logs = manager, timeline, logs
+        answers = self._answers()
         self.heads = {
             name: Head(
-                topo.heads[name], topo, policy, site, timeline, logs=logs / name, disks=disks
+                topo.heads[name], topo, policy, site, target, self.targets, answers, timeline,
+                logs / name,
             )
             for name, site in sites.items()
-        }
-        self._heads, self._manager = topo, manager
-        self._whole = next(iter(self.heads.values()))
-        self.engine, self.front = self._whole.engine, self._whole.front
+        }  # fmt: skip
+        self.engine = next(iter(self.heads.values())).stack.engine
+        self._controller = Supervisor(
+            manager, self.spec.name, self._config, timeline, logs, self._follow,
+            module="lab.controller.heads",
+        )  # fmt: skip
+        self._undo = ExitStack()
 
     def _config(self) -> dict[str, Any]:
-        address = self._heads.controller_address
+        """What the controller must know. Where addresses were ordered to it asks the heads."""
+        address = self._topo.controller_address
         assert address is not None
-        home = self.spec.home.name
-        homes = {str(a.ip): home for a in self.spec.virtual}
-        homes |= {str(a.ip): p.name for p in self.spec.ports for a in p.addresses}
         return {
             "array": self.spec.name,
-            "heads": {n: [str(h.address.ip), UDP_PORT] for n, h in self._heads.heads.items()},
-            "links": {n: h.link for n, h in self._heads.heads.items()},
-            "homes": homes,
+            "heads": {n: [str(h.address.ip), UDP_PORT] for n, h in self._topo.heads.items()},
+            "links": {n: h.link for n, h in self._topo.heads.items()},
+            "homes": {str(a.ip): home for a, home in addresses_of(self.spec)},
             "listen": [str(address.ip), UDP_PORT],
-            "fencing": self.policy.fencing,
+            "fencing": self._policy.fencing,
             **HEARTBEAT,
         }
 
+    def _answers(self) -> dict[str | None, str | None]:
+        """Where each host is sent by any head, see TargetStack.open()."""
+        policy = self._policy
+        if policy.redirect == "none":
+            return {None: None}
+        data = [str(p.addresses[0].ip) for p in self.spec.ports]
+        found: dict[str | None, str | None] = {None: data[0]}
+        for at, host in enumerate(self._topo.initiators.values()):
+            port = policy.fixed.get(host.name)
+            portal = self.address_of(port) if port else data[at % len(data)]
+            served = host.name in policy.serve
+            found |= {str(a.ip): None if served else portal for a in host.addresses}
+        return found
+
     def start(self) -> None:
         """See Array: all heads at once, then the controller."""
-        address = self._heads.controller_address
+        address = self._topo.controller_address
         # One subnet for all the cables.
         lines = [f"link set {up} up" for up in ("lo", "admin")]
-        for spec in self._heads.heads.values():
+        for spec in self._topo.heads.values():
             lines += [f"link set {spec.link} master admin", f"link set {spec.link} up"]
         lines += [f"addr add {address} dev admin"]
         self.manager.run(["ip", "-batch", "-"], stdin="\n".join(lines))
@@ -92,10 +107,6 @@ class HeadArray(Array):
         with ThreadPoolExecutor() as pool:
             for started in [pool.submit(head.start) for head in self.heads.values()]:
                 started.result()
-        self._controller = Supervisor(
-            self._manager, self._config(), self._timeline, self._logs, self._follow,
-            module="lab.controller.heads",
-        )  # fmt: skip
         self._undo.callback(self._controller.stop)
         self._controller.start()
 
@@ -112,24 +123,51 @@ class HeadArray(Array):
         self.heads[head].cut()
         took = round((time.time() - began) * 1000, 2)
         self._timeline.add(head, "power", what="fenced", took_ms=took)
-        self.tell(command="fenced", head=head)
+        with suppress(LabError):  # it has died since, and the next one asks again
+            self.tell(command="fenced", head=head)
         self.heads[head].darken()
+
+    def _on(self) -> list[Head]:
+        found = [head for head in self.heads.values() if head.powered]
+        if not found:
+            raise LabError(f"{self.spec.name}: all heads are off")
+        return found
 
     @property
     def runner(self) -> Runner:
         """Where the commands of a head that is on run."""
-        return self._on().runner
+        return self._on()[0].site.runner
 
-    def _on(self) -> Head:
-        found = [head for head in self.heads.values() if head.powered]
-        if not found:
-            raise LabError(f"{self.spec.name}: all heads are off")
-        return found[0]
+    def interface(self, port: str) -> str:
+        """See Array; the kernel is that of the port's head."""
+        return self.heads[port].stack.interface(port)
 
     def owners(self, address: str) -> set[str]:
         """See Array: asked from the kernel of every head that is on."""
         on = [head for head in self.heads.values() if head.powered]
-        return {owner for head in on for owner in head.owners(address)}
+        return {owner for head in on for owner in head.stack.owners(address)}
+
+    def send_to(self, host: str, portal: str, *, permanent: bool = False) -> None:
+        """See Array: by every head that is on."""
+        for head in self._on():
+            head.stack.send_to(host, portal, permanent=permanent)
+
+    @property
+    def relay(self) -> NoReturn:
+        """See Array: there is none."""
+        raise LabError(f"{self.spec.name}: an array with heads has no relay")
+
+    def tell(self, **command: Any) -> None:
+        """See Array, for example command="move", head="a1b"."""
+        self._controller.tell(**command)
+
+    def kill_controller(self, *, next_dies_at: int = 0) -> None:
+        """See Array."""
+        self._controller.kill(next_dies_at=next_dies_at)
+
+    def kill_front(self) -> None:
+        """See Array: BadInput, for a head's goes with its head."""
+        raise BadInput(f"{self.spec.name}: nobody would start its virtual port again")
 
     def wait_settled(self, since: float, seconds: float = READY_SECONDS) -> None:
         """Wait until the controller has said, after `since` (Unix seconds), that all addresses are
@@ -149,41 +187,33 @@ class HeadArray(Array):
     def power_on(self) -> None:
         """See Array."""
         since = time.time()
-        for head in self.heads.values():
-            head.power_on()
+        self.power_on_dark()
         self.wait_settled(since)
+
+    def power_on_dark(self) -> None:
+        """Boot the heads that are off, for whatever reason; returns when their agents run."""
+        for head in self.heads.values():
+            if not head.powered:
+                head.power_on()
 
     def versions(self) -> dict[str, str]:
         """See Array."""
-        return self._on().versions()
+        return self._on()[0].stack.versions()
 
     def stop(self) -> None:
         """See Array."""
         self._undo.close()
 
 
-def make(
-    topo: HeadsTopo,
-    policy: Policy,
-    target: str,
-    sites: Mapping[str, HeadSite],
-    manager_pid: int,
-    work: Path,
-    timeline: Timeline,
-    *,
-    logs: Path,
-    disks: Path,
-) -> HeadArray:
-    """The array of `topo`, its heads at `sites`, its controller in the namespace of a process.
-
-    Raises BadInput for an engine that no kernel of its own can have.
-    """
-    if not engines.find(target).own_kernel:
-        raise BadInput(f"target {target}: an array with heads needs --target lio")
-    manager = Site(LocalRunner(topo.storage.name, manager_pid), work, manager_pid)
-    return HeadArray(topo, policy, sites, manager, timeline, logs=logs, disks=disks)
-
-
-def addresses_of(spec: HeadSpec) -> dict[str, list[str]]:
-    """What a head's kernel has on its interfaces from its boot on."""
-    return {spec.port.interface: [], spec.management: [str(spec.address)]}
+def check(target: str, policy: Policy) -> None:
+    """Raise BadInput for an engine, or a policy, that no array with heads can have."""
+    if ABILITY not in engines.find(target).abilities:
+        raise BadInput(
+            f"target {target}: an array with heads needs one with {engines.ABILITIES[ABILITY]}; "
+            "`lab list` says which have, or choose a topology without heads"
+        )
+    if policy.relay:
+        raise BadInput(
+            "an array with heads has no relay, which this scenario asks for; "
+            "choose a topology without heads, such as --topology one_switch"
+        )

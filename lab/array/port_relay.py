@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lab.array.connections import portals_by_peer
 from lab.array.site import Site
 from lab.portal import Portal
 from lab.timeline import Event, Timeline
 from lab.topology.topology import ArraySpec
 from targets.relay.process import RelayProcess
-
-if TYPE_CHECKING:
-    from lab.run.lab import Lab
 
 GRACE_S = 5
 """Seconds that a host which is asked to log out has for it (Parameter3 of the Async Message)."""
@@ -57,18 +53,3 @@ class PortRelay(RelayProcess):
         `answer`: `status` ("0x0101") and `target_address`, None for no such key.
         """
         return self.command("answer-login", select={"peer": host}, count=count, **answer)
-
-
-def count_connections(lab: Lab, moment: str) -> dict[str, int]:
-    """How many TCP connections hosts have to each port, as the array's kernel has it.
-
-    Also put on the timeline, with `moment`.
-    """
-    array = lab.array
-    portals = {str(Portal(str(a.ip))): p.name for p in array.spec.ports for a in p.addresses}
-    counts = {port.name: 0 for port in array.spec.ports}
-    for found in portals_by_peer(array.runner, portals).values():
-        for portal in found:
-            counts[portals[portal]] += 1
-    lab.timeline.add(array.spec.name, "connections", moment=moment, ports=counts)
-    return counts

@@ -1,4 +1,4 @@
-"""The controller's supervisor: a controller that dies is started again."""
+"""Runs the array's controller, which is started again with its orders when it has died."""
 
 from __future__ import annotations
 
@@ -9,18 +9,86 @@ from pathlib import Path
 from typing import Any
 
 from lab.array.site import Site
-from lab.commands import Process
+from lab.array.watchdog import Watchdog
+from lab.commands import OnLine, Process
 from lab.controller.addresses import DIE_AT
 from lab.errors import LabError
 from lab.timeline import Event, Timeline
 from lab.waiting import wait_for
 
 SETTLE_SECONDS = 15.0
-_RESTARTS = 20
+_STARTS = 20
+_FILE = "controller.json"
+
+
+class _Controller:
+    """The process, a `module` of this project; each line that it says goes to `on_line`.
+
+    `config` is asked at each start: what was ordered meanwhile is in it. Whatever else a new one
+    must know it reads back from the kernel.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        module: str,
+        config: Callable[[], dict[str, Any]],
+        log: Path,
+        on_line: OnLine,
+    ) -> None:
+        self._site, self._module, self._config = site, module, config
+        self._log, self._on_line = log, on_line
+        self._process: Process | None = None
+        self._written = ""
+        self._known = threading.Lock()  # it may be heard before it is known here
+        self.starts = 0
+        self.dies_at = 0
+
+    @property
+    def running(self) -> bool:
+        """See Watched."""
+        return self._process is not None and self.status is None
+
+    @property
+    def status(self) -> int | None:
+        """Its exit status, None while it runs."""
+        return self._process.poll() if self._process else None
+
+    def restart(self) -> None:
+        """See Watched; LabError also for one that dies again and again, and never settles."""
+        if self.starts >= _STARTS:
+            raise LabError(f"it has been started {self.starts} times, and has not settled")
+        text = json.dumps(self._config(), indent=1)
+        if text != self._written:
+            self._site.put(_FILE, text)
+            self._written = text
+        env = {DIE_AT: str(self.dies_at)} if self.dies_at else {}
+        self.starts, self.dies_at = self.starts + 1, 0
+        with self._known:
+            self._process = self._site.start_module(
+                self._module, str(self._site.folder / _FILE), log=self._log,
+                on_line=self._on_line, env=env,
+            )  # fmt: skip
+
+    def kill(self) -> None:
+        """See Watched. Of one that has ended only its last words are waited for: what it had its
+        `ip` do goes on, as it does anywhere."""
+        if self.running and self._process:
+            self._process.kill()
+        elif self._process:
+            self._process.wait(1.0)
+
+    def send(self, line: str) -> None:
+        """Write one line to its standard input; LabError if it does not run."""
+        with self._known:
+            process = self._process
+        if process is None:
+            raise LabError("it does not run")
+        process.send(line)
 
 
 class Supervisor:
-    """Runs the controller, which is `module`, with the configuration `config` where the array is.
+    """The controller of the array `name`: `module`, configured by `config`, at `site`.
 
     Its events go on the timeline, and each also to `on_event`, from another thread.
     """
@@ -28,61 +96,29 @@ class Supervisor:
     def __init__(
         self,
         site: Site,
-        config: dict[str, Any],
+        name: str,
+        config: Callable[[], dict[str, Any]],
         timeline: Timeline,
         logs: Path,
         on_event: Callable[[Event], None],
         *,
         module: str = "lab.controller",
     ) -> None:
-        self._site, self._config, self._timeline = site, config, timeline
-        self._module = module
-        self._log, self._on_event = logs / "controller.log", on_event
-        self._process: Process | None = None
+        self._name, self._timeline, self._on_event = name, timeline, on_event
+        self._controller = _Controller(site, module, config, logs / "controller.log", self._hear)
+        self._watchdog = Watchdog(self._controller, self._say)
         self._told: list[Event] = []
-        self._stopping = threading.Event()
-        self._restarts = 0
-        self._next_dies_at = 0
-        self._starting = threading.Lock()
 
     def start(self) -> None:
         """Returns when the array is as it is configured; WaitTimeout if it does not get there."""
-        self._path = self._site.put("controller.json", json.dumps(self._config, indent=1))
-        self._start()
+        self._controller.restart()
+        self._watchdog.start()
         wait_for(
-            f"the controller of {self._config['array']} to settle",
+            f"the controller of {self._name} to settle",
             lambda: list(self._told)[-5:],
             until=lambda told: any(e.get("what") == "settled" for e in told),
             seconds=SETTLE_SECONDS,
         )
-
-    def _start(self) -> None:
-        # It reads back from the kernel what its predecessor has done.
-        env = {DIE_AT: str(self._next_dies_at)} if self._next_dies_at else {}
-        self._next_dies_at = 0
-        with self._starting:
-            if self._stopping.is_set():
-                return  # since it died
-            self._process = self._site.start_module(
-                self._module, str(self._path), log=self._log, on_line=self._hear, env=env
-            )
-        threading.Thread(target=self._supervise, args=(self._process,), daemon=True).start()
-
-    def _supervise(self, controller: Process) -> None:
-        while controller.poll() is None:
-            if self._stopping.wait(0.05):
-                return
-        if self._stopping.is_set():
-            return
-        status, where = controller.poll(), self._config["array"]
-        self._timeline.add(where, "controller", what="died", status=status)
-        self._restarts += 1
-        if self._restarts > _RESTARTS:
-            return
-        try:
-            self._start()
-        except LabError as refused:
-            self._timeline.add(where, "controller", what="not-restarted", why=str(refused))
 
     def _hear(self, line: str) -> None:
         try:
@@ -92,31 +128,33 @@ class Supervisor:
         self._timeline.extend([event])
         self._told.append(event)
         if event.get("what") == "settled":
-            self._restarts = 0  # it does its work: what died was not for ever dying
+            self._controller.starts = 0  # it does its work: what died was not for ever dying
         self._on_event(event)
+
+    def _say(self, said: dict[str, str]) -> None:
+        details: dict[str, Any] = dict(said)
+        if said["what"] == "died":
+            details["status"] = self._controller.status
+        if said["what"] != "restarted":  # that the new one says
+            self._timeline.add(self._name, "controller", **details)
 
     def tell(self, **command: Any) -> None:
         """Give it an order, for example command="move-vip", port="p2"."""
-        if self._process is None:
-            raise LabError(f"the controller of {self._config['array']} does not run")
-        self._process.send(json.dumps(command))
+        self._controller.send(json.dumps(command))
 
     def kill(self, *, next_dies_at: int = 0) -> None:
         """SIGKILL it; it is started again.
 
         `next_dies_at`: what is started then kills itself when it has given ip that many lines.
         """
-        self._next_dies_at = next_dies_at
-        with self._starting:  # it may be heard before it is known here
-            process = self._process
-        if process:
-            process.kill()
+        self._controller.dies_at = next_dies_at
+        self._watchdog.kill()
 
     def let_go(self) -> None:
         """Do not start it again: the array loses its power."""
-        self._stopping.set()
+        self._watchdog.let_go()
 
     def stop(self) -> None:
         """End it for good."""
         self.let_go()
-        self.kill()
+        self._controller.kill()

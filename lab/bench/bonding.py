@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lab.controller.config import FIRST_TABLE
 from lab.run.lab import Lab
 
 ARP_INTERVAL_MS = 100
@@ -30,10 +29,10 @@ def bonded(lab: Lab) -> Iterator[None]:
     lines += [f"link set {port} master bond0" for port in ports]
     lines += [f"link set bond0 type bond primary {ports[0]}", "link set bond0 up"]
     addresses = [*spec.virtual, *(a for port in spec.ports for a in port.addresses)]
-    for number, address in enumerate(addresses):
+    for address in addresses:
         lines.append(f"address add {address} dev bond0 noprefixroute")
-        subnet, table = address.network, FIRST_TABLE + number
-        lines.append(f"route replace {subnet} dev bond0 table {table}")
+        table = array.table_of(str(address.ip))
+        lines.append(f"route replace {address.network} dev bond0 table {table}")
     lines.append(f"route replace {addresses[0].network} dev bond0")
     array.runner.run(["modprobe", "bonding", "max_bonds=0"])
     array.runner.run(["ip", "-batch", "-"], stdin="\n".join(lines) + "\n")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import checks
-from lab.array.array import Policy
+from lab.array.policy import Policy
 from lab.bench.failover import distribution
 from lab.errors import LabError
 from lab.faults.network import cable_pulled

@@ -7,10 +7,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from ipaddress import IPv4Interface
 
-from lab.array.array import Policy
+from lab.array.policy import Policy
 from lab.bench.bonding import ARP_INTERVAL_MS, active_port, bonded
 from lab.commands import Runner, require
-from lab.controller.config import FIRST_TABLE
 from lab.run.lab import Lab
 from lab.topology.topology import PortSpec
 from lab.waiting import wait_for
@@ -65,8 +64,7 @@ class _Move:
         old, new = lab.array.spec.ports[:2]
         address = old.addresses[0]
         assert isinstance(address, IPv4Interface)
-        # The routing table is that of the address: the virtual ones come first (Array, config).
-        return cls(old, new, address, FIRST_TABLE + len(lab.array.spec.virtual))
+        return cls(old, new, address, lab.array.table_of(str(address.ip)))
 
 
 _MOVE = """\

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lab.array.array import Policy
+from lab.array.policy import Policy
 from lab.bench.failover import distribution
 from lab.bench.harness import in_sandbox
 from lab.checks.disk import gaps
@@ -148,9 +148,7 @@ def _power_cut(lab: Lab, h1: LabHost) -> tuple[float, float, str, bool]:
     until = lab.timeline.events("io", h1.name)[-1]["t"]
     lab.end(number)
     lab.settle()
-    for one in heads(lab).heads.values():
-        if not one.powered:  # cut off for nothing, on a machine that was too busy
-            one.power_on()
+    heads(lab).power_on_dark()  # one cut off for nothing, on a machine that was too busy
     wait_for(
         "both heads to be heard",
         lambda: _states(lab.timeline),

@@ -40,10 +40,14 @@ class Probe:
 
 @dataclass(frozen=True)
 class Config:
-    """A configuration file's content; `interfaces` by port name, `places` by address."""
+    """A configuration file's content; `interfaces` by port name, `places` by address.
+
+    `desired` is what is wanted with the orders that stand; `homes` (by address) are without them.
+    """
 
     array: str
     desired: Desired
+    homes: dict[str, str]
     interfaces: dict[str, str]
     places: dict[str, Place]
     probe: Probe | None
@@ -91,26 +95,28 @@ def read(path: Path) -> Config:
 def parse(content: dict[str, Any]) -> Config:
     """The configuration `content`; KeyError for a missing key, ValueError for a bad value.
 
-    Beyond the keys that every array needs there are two for a supervisor that starts the
-    controller anew and wants its orders to last: `drained` (port names) and `virtual_at` (a port).
+    Two keys are for the orders that stand when a controller is started anew: `drained` (port
+    names) and `virtual_at` (the port that the virtual addresses were ordered to).
     """
     interfaces = {port["name"]: port["interface"] for port in content["ports"]}
     ports = tuple(interfaces)
     if len(ports) != len(content["ports"]) or len(set(interfaces.values())) != len(ports):
         raise ValueError("ports: two have the same name or the same interface")
     places: dict[str, Place] = {}
+    homes: dict[str, str] = {}
     addresses: list[Address] = []
     for at, entry in enumerate(content["addresses"]):
         here = place(entry["address"], FIRST_TABLE + at)
         if here.address in places:
             raise ValueError(f"addresses: {here.address} is there twice")
         places[here.address] = here
+        homes[here.address] = entry["home"]
         virtual = bool(entry.get("virtual", False))
-        home = content.get("virtual_at") or entry["home"] if virtual else entry["home"]
-        addresses.append(Address(here.address, home, virtual))
+        ordered = content.get("virtual_at") if virtual else None
+        addresses.append(Address(here.address, ordered or entry["home"], virtual))
     fixed = {canonical(k): v for k, v in (content.get("fixed") or {}).items()}
     drained = frozenset(content.get("drained") or ())
-    for name in [*(a.home for a in addresses), *fixed.values(), *drained]:
+    for name in [*homes.values(), *(a.home for a in addresses), *fixed.values(), *drained]:
         if name not in interfaces:
             raise ValueError(f"{name!r} is not one of the ports: {', '.join(ports)}")
     mode, redirect = content.get("mode", "takeover"), content.get("redirect", "spread")
@@ -133,6 +139,7 @@ def parse(content: dict[str, Any]) -> Config:
             request_s=float(content.get("request_s", 2.0)),
             drained=drained,
         ),
+        homes=homes,
         interfaces=interfaces,
         places=places,
         probe=_probe(content.get("probe")),

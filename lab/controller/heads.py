@@ -1,7 +1,7 @@
 """`python3 -m lab.controller.heads CONFIG.json`: the controller of an array with heads.
 
 It runs outside the heads and hears them on the management network (head_agent.py); what it does is
-decided by heads_policy.py. It cannot cut power itself: a `fence` event on standard output asks for
+decided by heads_planner.py. It cannot cut power itself: a `fence` event on standard output asks for
 it, and {"command": "fenced", "head": ...} on standard input confirms that it is done, as a power
 distribution unit would. Events and exit status are as those of lab.controller.
 """
@@ -22,7 +22,7 @@ from typing import Any
 
 from lab.controller import netlink
 from lab.controller.__main__ import hurry, lock
-from lab.controller.heads_policy import (
+from lab.controller.heads_planner import (
     Beat,
     Desired,
     Fence,

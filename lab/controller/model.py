@@ -1,4 +1,4 @@
-"""What the policy is told and what it answers: plain frozen data, no system behind it."""
+"""What the planner is told and what it answers: plain frozen data, no system behind it."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Memory:
-    """What the policy must remember from one plan to the next; empty after a restart.
+    """What the planner must remember from one plan to the next; empty after a restart.
 
     `placed`: where each address was last put. `choices`: what each initiator is answered at
     login: the address to go to, or None to be served at the virtual port. `asked_before`: hosts

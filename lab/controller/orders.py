@@ -6,19 +6,22 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from lab.controller.model import Desired, State
+from lab.controller.config import Config
+from lab.controller.model import State
 
 
 class Orders:
     """What is desired: the configuration, changed by the orders so far.
 
-    Orders last as long as the process: a supervisor that starts it anew gives them again, or
-    writes them in the configuration (`drained`, `virtual_at`).
+    Those that stand are in the configuration of a controller that is started anew: who runs the
+    array hears which were followed (`order`), and writes them there (`drained`, `virtual_at`).
     """
 
-    def __init__(self, desired: Desired) -> None:
-        self._configured = desired
-        self.desired = desired
+    def __init__(self, config: Config) -> None:
+        self._homes = config.homes
+        # The one before may have died before all hosts had left a drained port: ask them again.
+        asks = config.desired.mode == "redirect-only" and bool(config.desired.drained)
+        self.desired = replace(config.desired, rebalances=int(asks))
 
     def obey(self, order: Mapping[str, Any], states: Mapping[str, State]) -> None:
         """Follow one order; ValueError, saying why, if it cannot be followed.
@@ -38,9 +41,9 @@ class Orders:
             if port is not None and (states.get(port) != "up" or port in now.drained):
                 why = "drained" if port in now.drained else states.get(port, "not known yet")
                 raise ValueError(f"{port} cannot take the virtual address: it is {why}")
-            homes = {a.address: a.home for a in self._configured.addresses}
             addresses = tuple(
-                replace(a, home=port or homes[a.address]) if a.virtual else a for a in now.addresses
+                replace(a, home=port or self._homes[a.address]) if a.virtual else a
+                for a in now.addresses
             )
             self.desired = replace(now, addresses=addresses)
         elif command == "drain" and port:

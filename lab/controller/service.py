@@ -37,7 +37,7 @@ from lab.controller.model import (
 from lab.controller.netlink import Connections
 from lab.controller.orders import Orders
 from lab.controller.output import Output, Steering
-from lab.controller.policy import next_look, plan
+from lab.controller.planner import next_look, plan
 from lab.controller.probe import Prober
 from lab.controller.story import Story
 from lab.controller.watch import Changes, Watch
@@ -60,7 +60,7 @@ class Service:
         self.steering = Steering(config.steering)
         names = list(config.interfaces)
         self.prober = Prober(config.array, names, config.probe) if config.probe else None
-        self.orders = Orders(config.desired)
+        self.orders = Orders(config)
         self.story = Story(output)
         self.memory = Memory()
         self.verdicts: dict[str, Verdict] = {}

@@ -32,7 +32,7 @@ def head_unheard(lab: Lab, name: str) -> Iterator[None]:
     """The controller hears nothing of a head, and the head nothing of it; their link stays up."""
     one, manager = head(lab, name), heads(lab).manager
     # States of a bridge's port (include/uapi/linux/if_bridge.h): 0 disabled, 3 forwarding.
-    command = ["bridge", "link", "set", "dev", one.head.link, "state"]
+    command = ["bridge", "link", "set", "dev", one.spec.link, "state"]
     with recorded(lab, name, "unheard"):
         manager.run([*command, "0"])
         try:

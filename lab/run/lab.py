@@ -16,8 +16,11 @@ from typing import Any
 from lab import sandbox
 from lab.array import heads
 from lab.array.access import Access
-from lab.array.array import Array, Policy
-from lab.array.head import NICE, HeadSite
+from lab.array.array import Array
+from lab.array.head_site import NICE, HeadSite
+from lab.array.manager import Manager, boot_addresses
+from lab.array.policy import Policy
+from lab.array.single import SingleArray
 from lab.array.site import GuestSite, Site
 from lab.commands import LocalRunner, Runner
 from lab.errors import unknown
@@ -139,9 +142,10 @@ class Lab(AbstractContextManager["Lab"]):
         topo = self.setup.topo
         kernels = [*topo.initiators] if self._initiators.own_kernel else []
         if isinstance(topo, HeadsTopo):
+            heads.check(self.setup.target, self.setup.policy)
             kernels += topo.heads
             name = topo.storage.name
-            topo.setNodeInfo(name, {**topo.nodeInfo(name), "cls": heads.Manager})
+            topo.setNodeInfo(name, {**topo.nodeInfo(name), "cls": Manager})
         elif engines.find(self.setup.target).own_kernel:
             kernels.append(topo.storage.name)
         for name in kernels:
@@ -180,21 +184,23 @@ class Lab(AbstractContextManager["Lab"]):
         if isinstance(topo, HeadsTopo):
             sites = {}
             for name, spec in topo.heads.items():
-                self._power_on(net[name], heads.addresses_of(spec), space, keys, NICE)
+                self._power_on(net[name], boot_addresses(spec), space, keys, NICE)
                 sites[name] = HeadSite(
                     net[name], self._disks, self.timeline,
                     self.folder.logs / f"{name}-clock.log",
                 )  # fmt: skip
-            return heads.make(
-                topo, self.setup.policy, self.setup.target, sites, node.pid, self.folder.work,
-                self.timeline, **places,
-            )  # fmt: skip
+            manager = Site(LocalRunner(node.name, node.pid), self.folder.work, node.pid)
+            return heads.HeadArray(
+                topo, self.setup.policy, self.setup.target, sites, manager, self.timeline, **places
+            )
         site = Site(LocalRunner(node.name, node.pid), self.folder.work, node.pid)
         if isinstance(node, KernelHost):
             interfaces = {port.interface: list[str]() for port in topo.storage.ports}
             self._power_on(node, interfaces, space, keys)
             site = GuestSite(node, self._disks)
-        return Array(topo, self.setup.policy, site, self.setup.target, self.timeline, **places)
+        return SingleArray(
+            topo, self.setup.policy, site, self.setup.target, self.timeline, **places
+        )
 
     def _power_on(
         self, node: KernelHost, addresses: dict[str, list[str]], space: GuestSpace, keys: Keys,

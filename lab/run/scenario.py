@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.array.array import Policy
+from lab.array.policy import Policy
 from lab.checks import Check
 from lab.errors import BadInput
 from lab.host import initiator as initiators

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from lab.array.access import Access, Secrets
-from lab.array.array import Policy
+from lab.array.policy import Policy
 from lab.checks import (
     Check,
     discovery_hides_ports,

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from lab.array.array import Policy
+from lab.array.policy import Policy
 from lab.checks import (
     Check,
     kernel_quiet,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lab.array.array import Policy
+from lab.array.policy import Policy
 from lab.checks import Check, same_connection
 from lab.faults.network import block_overwritten, cable_pulled, second_owner
 from lab.run.lab import Lab

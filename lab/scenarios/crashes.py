@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lab.array.array import Policy
+from lab.array.policy import Policy
 from lab.checks import (
     Check,
     controller_restarted,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from lab.array.array import Policy
+from lab.array.policy import Policy
 from lab.checks import (
     Check,
     asked_then_moved,

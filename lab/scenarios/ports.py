@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 
-from lab.array.array import Policy
+from lab.array.policy import Policy
 from lab.checks import (
     Check,
     frames_dropped,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from lab.array.array import Policy
+from lab.array.policy import Policy
 from lab.checks import (
     Check,
     discovery_hides_ports,

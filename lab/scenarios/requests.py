@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from lab.array.array import Policy
-from lab.array.port_relay import GRACE_S, count_connections
+from lab.array.count import count_connections
+from lab.array.policy import Policy
+from lab.array.port_relay import GRACE_S
 from lab.checks import (
     Check,
     asked_then_moved,
@@ -188,7 +189,7 @@ def rebalance(lab: Lab) -> Iterable[Check]:
         lab.end(number)
     wait_for(
         "the load to be even",
-        lambda: count_connections(lab, "rebalancing"),
+        lambda: count_connections(lab.array, lab.timeline, "rebalancing"),
         until=lambda count: max(count.values()) - min(count.values()) <= 1,
         seconds=30.0,
         every=0.2,
@@ -218,15 +219,15 @@ def spdk_login_redirection(lab: Lab) -> Iterable[Check]:
     After SPDK's test login_redirection, which does it with the two portals of two targets.
     """
     h1, (first, second) = under_load(lab), [port.name for port in lab.array.spec.ports[:2]]
-    count_connections(lab, "begin")
+    count_connections(lab.array, lab.timeline, "begin")
     drain(lab, first)
     h1.keeps_writing()
-    count_connections(lab, "there")
+    count_connections(lab.array, lab.timeline, "there")
     with back_again(lab):
         lab.array.tell(command="undrain", port=first)
         lab.array.tell(command="rebalance")
     h1.keeps_writing()
-    count_connections(lab, "back")
+    count_connections(lab.array, lab.timeline, "back")
     h1.stop_and_verify()
     return [
         connection_counts("begin", f"{first} 1, {second} 0"),

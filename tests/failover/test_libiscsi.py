@@ -95,7 +95,7 @@ def test_a_broken_array_fails(run_scenario):
 
 PROVES = '''
 from lab.array.access import Access, Secrets
-from lab.array.array import Policy
+from lab.array.policy import Policy
 from lab.checks import discovery_hides_ports, no_secret_leaked, proved, reached
 from lab.run.scenario import scenario
 from lab.scenarios.access import ASKING, HOSTS, ONE_WAY, WRONG

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lab.array.access import Access, Secrets, seek_secrets
-from lab.array.array import Policy
+from lab.array.policy import Policy
 from lab.commands import Result
 from lab.errors import BadInput, CommandFailed
 from lab.host.open_iscsi import OpenIscsi

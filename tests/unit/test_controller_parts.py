@@ -43,6 +43,7 @@ def test_config_is_read_and_spelled_in_one_way(tmp_path):
         ({"mode": "x"}, "takeover"),
         ({"ports": None}, "c.json"),
         ({"drained": ["p9"]}, "p9"),
+        ({"virtual_at": "p9"}, "p9"),
         ({"addresses": [{"address": "10.0.0.300/24", "home": "p1"}]}, "no address"),
         ({"addresses": [{"address": "10.0.0.3/24"}]}, "home"),
         ({"addresses": [{"address": "10.0.0.3/99", "home": "p1"}]}, "prefix"),
@@ -163,7 +164,7 @@ def test_one_port_alone_is_not_judged_and_starts_clean_with_company():
 
 
 def test_orders_that_cannot_be_followed():
-    orders = Orders(config.parse(CONFIG).desired)
+    orders = Orders(config.parse(CONFIG))
     up = dict.fromkeys(("p1", "p2", "p3"), "up")
     for order, complaint in [
         ({"command": "dance"}, "none of"),
@@ -178,6 +179,25 @@ def test_orders_that_cannot_be_followed():
     assert {a.home for a in orders.desired.addresses if a.virtual} == {"p2"}
     orders.obey({"command": "move-vip"}, up)
     assert {a.home for a in orders.desired.addresses if a.virtual} == {"p1"}
+
+
+def test_orders_that_stand_at_a_start_can_be_taken_back():
+    orders = Orders(config.parse(CONFIG | {"drained": ["p3"], "virtual_at": "p2"}))
+    up = dict.fromkeys(("p1", "p2", "p3"), "up")
+    assert {a.home for a in orders.desired.addresses if a.virtual} == {"p2"}
+    assert orders.desired.drained == {"p3"}
+    orders.obey({"command": "undrain", "port": "p3"}, up)
+    orders.obey({"command": "move-vip"}, up)
+    assert {a.home for a in orders.desired.addresses if a.virtual} == {"p1"}
+    assert not orders.desired.drained
+
+
+@pytest.mark.parametrize(("mode", "asks"), [("redirect-only", True), ("takeover", False)])
+def test_a_drain_that_was_cut_short_is_gone_on_with(mode, asks):
+    """In the mode takeover the addresses take their sessions along; else the hosts are asked."""
+    kept = Orders(config.parse(CONFIG | {"mode": mode, "drained": ["p3"]}))
+    assert bool(kept.desired.rebalances) == asks
+    assert not Orders(config.parse(CONFIG | {"mode": mode})).desired.rebalances
 
 
 def test_steering_files(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 import lab.scenarios
 import topologies
-from lab.array.array import Policy
+from lab.array.policy import Policy
 from lab.errors import BadInput
 from lab.run.scenario import Scenario, check_fits, registered, scenario
 from lab.scenarios import catalogue, find

@@ -1,4 +1,4 @@
-"""The policy of dual-head arrays: rules, and arbitrary sequences with no address on two heads."""
+"""The planner of dual-head arrays: rules, and arbitrary sequences with no address on two heads."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab.controller.heads_policy import (
+from lab.controller.heads_planner import (
     Beat,
     Desired,
     Fence,

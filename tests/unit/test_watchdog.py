@@ -1,8 +1,8 @@
-"""The keeper of the virtual port: what has died is started again, until it is told to stop."""
+"""The watchdog: what has died is started again, until it is told to stop."""
 
 import threading
 
-from lab.array.keeper import Keeper
+from lab.array.watchdog import Watchdog
 from lab.errors import LabError
 from lab.waiting import wait_for
 
@@ -24,29 +24,29 @@ class Port:
         self.running = True
 
 
-def kept(port):
+def watched(port):
     said = []
-    keeper = Keeper(port, said.append)
-    keeper.start()
-    return keeper, said
+    watchdog = Watchdog(port, said.append)
+    watchdog.start()
+    return watchdog, said
 
 
 def test_it_is_started_again():
     port = Port()
-    keeper, said = kept(port)
+    watchdog, said = watched(port)
     port.running = False
     wait_for("it to run", lambda: port.running, seconds=5)
-    keeper.let_go()
+    watchdog.let_go()
     assert [e["what"] for e in said] == ["died", "restarted"]
     assert port.calls == ["kill", "restart"]
 
 
 def test_it_is_tried_again_where_it_cannot_be_started_yet():
     port = Port(refusals=3)
-    keeper, said = kept(port)
+    watchdog, said = watched(port)
     port.running = False
     wait_for("it to run", lambda: port.running, seconds=5)
-    keeper.let_go()
+    watchdog.let_go()
     assert [e["what"] for e in said] == ["died", "not-restarted", "restarted"]
     assert port.calls.count("restart") == 4
 
@@ -71,10 +71,10 @@ class SlowToDie(Port):
 
 def test_it_is_not_started_again_before_its_remains_are_cleared_away():
     port = SlowToDie()
-    keeper, said = kept(port)
-    keeper.kill()
+    watchdog, said = watched(port)
+    watchdog.kill()
     wait_for("it to run", lambda: port.running, seconds=5)
-    keeper.let_go()
+    watchdog.let_go()
     assert not port.too_early
     assert [e["what"] for e in said] == ["died", "restarted"]
     assert port.calls == ["kill", "kill", "restart"]
@@ -82,9 +82,54 @@ def test_it_is_not_started_again_before_its_remains_are_cleared_away():
 
 def test_it_is_left_alone_when_the_array_is_switched_off():
     port = Port()
-    keeper, said = kept(port)
-    keeper.let_go()
+    watchdog, said = watched(port)
+    watchdog.let_go()
     port.running = False
-    assert not [t for t in threading.enumerate() if t is keeper._thread]
+    wait_for("its thread to end", lambda: not watchdog._thread.is_alive(), seconds=5)
     assert (said, port.calls) == ([], [])
-    keeper.let_go()
+    watchdog.let_go()
+
+
+class SlowToStart(Port):
+    """It is being started until it is let through."""
+
+    def __init__(self):
+        super().__init__()
+        self.starting, self.through = threading.Event(), threading.Event()
+
+    def restart(self):
+        self.starting.set()
+        self.through.wait(10.0)
+        super().restart()
+
+
+def test_who_lets_it_go_waits_until_nothing_is_being_started():
+    port = SlowToStart()
+    watchdog, _ = watched(port)
+    port.running = False
+    assert port.starting.wait(5.0)
+    letting_go = threading.Thread(target=watchdog.let_go)
+    letting_go.start()
+    letting_go.join(0.1)
+    assert letting_go.is_alive()
+    port.through.set()
+    letting_go.join(5.0)
+    assert not letting_go.is_alive()
+    assert port.running
+
+
+def test_it_is_not_started_behind_the_end():
+    port, gate, told = Port(), threading.Event(), threading.Event()
+
+    def say(event):
+        told.set()
+        gate.wait(10.0)
+
+    watchdog = Watchdog(port, say)
+    watchdog.start()
+    port.running = False
+    assert told.wait(5.0)
+    watchdog.let_go()
+    gate.set()
+    wait_for("its thread to end", lambda: not watchdog._thread.is_alive(), seconds=5)
+    assert port.calls == []

@@ -1,10 +1,10 @@
-"""The policy's rules one by one, as a person would check them."""
+"""The planner's rules one by one, as a person would check them."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from policy_world import HOLD, HOSTS, World
+from planner_world import HOLD, HOSTS, World
 
 from lab.controller.model import AskToMove, NoPortLeft
 

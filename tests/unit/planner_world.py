@@ -1,4 +1,4 @@
-"""A small world for the policy: ports, a kernel with addresses, somebody with a keyboard."""
+"""A small world for the planner: ports, a kernel with addresses, somebody with a keyboard."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lab.controller.model import (
     RemoveAddress,
     Verdict,
 )
-from lab.controller.policy import next_look, plan
+from lab.controller.planner import next_look, plan
 
 Plan = Callable[[Desired, Observed, Memory], tuple[Memory, list[Action]]]
 PORTS = ("p1", "p2", "p3")

@@ -1,4 +1,4 @@
-"""Whatever happens in whatever order: what must hold of the policy at every step."""
+"""Whatever happens in whatever order: what must hold of the planner at every step."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
-from policy_world import ADDRESSES, HOSTS, PORTS, World
+from planner_world import ADDRESSES, HOSTS, PORTS, World
 
 from lab.controller.model import AddAddress, RemoveAddress
-from lab.controller.policy import plan
+from lab.controller.planner import plan
 
 ports = st.sampled_from(PORTS)
 addresses = st.sampled_from([a.address for a in ADDRESSES])
@@ -22,7 +22,7 @@ steps = {"taken": 0}
 class Array(RuleBasedStateMachine):
     """Port events, crashes at any action, restarts, orders, changes by hand."""
 
-    policy = staticmethod(plan)
+    planner = staticmethod(plan)
 
     @initialize(
         mode=st.sampled_from(["takeover", "takeover", "redirect-only"]),
@@ -31,7 +31,7 @@ class Array(RuleBasedStateMachine):
     )
     def begin(self, mode, redirect, serve):
         fixed = {HOSTS[1]: "p2"}
-        self.world = World(self.policy, mode=mode, redirect=redirect, fixed=fixed, serve=serve)
+        self.world = World(self.planner, mode=mode, redirect=redirect, fixed=fixed, serve=serve)
         self.world.converge()
 
     def teardown(self):
@@ -142,8 +142,8 @@ class Array(RuleBasedStateMachine):
         self.after()
 
 
-def check(policy, examples, phases=(Phase.generate, Phase.shrink)):
-    machine = type("Array", (Array,), {"policy": staticmethod(policy)})
+def check(planner, examples, phases=(Phase.generate, Phase.shrink)):
+    machine = type("Array", (Array,), {"planner": staticmethod(planner)})
     run_state_machine_as_test(
         machine,
         settings=settings(

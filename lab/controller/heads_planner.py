@@ -1,4 +1,4 @@
-"""What the controller of a dual-head array does next: a pure function, as policy.py is for ports.
+"""What the controller of a dual-head array does next: a pure function, as planner.py is for ports.
 
 Rules, in words. A head that is silent, or whose management link is dark, is cut off from power
 before another gets what it had, for neither says whether it is dead or only cannot be heard. A head

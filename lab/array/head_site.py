@@ -1,0 +1,45 @@
+"""The place where a head is: a kernel whose disks other heads have as well."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lab.array.site import GuestSite
+from lab.guest.clock import align
+from lab.guest.kernel_host import KernelHost
+from lab.timeline import Timeline
+
+NICE = -15
+"""A head's kernel, of which four share two processors in a lab, must not wait to say it lives."""
+
+
+class HeadSite(GuestSite):
+    """The kernel of a head, whose disks other heads have as well; `log` is for what it says."""
+
+    def __init__(self, kernel: KernelHost, disks: Path, timeline: Timeline, log: Path) -> None:
+        super().__init__(kernel, disks)
+        self._timeline, self._log = timeline, log
+
+    def plug(self, path: Path) -> str:
+        """See GuestSite."""
+        return self._kernel.plug(f"/luns/{path.relative_to(self._disks)}", shared=True)
+
+    def end_kernel(self) -> None:
+        """The quick half of power_cut(), which is to follow when there is time."""
+        self._kernel.end()
+
+    def darken(self) -> None:
+        """Let its cables go dark."""
+        self._kernel.darken()
+
+    def wait_ready(self) -> None:
+        """See GuestSite; its clock is set, for the order of events on two heads matters."""
+        super().wait_ready()
+        clock = align(self.runner, self._log)
+        within = round(clock.within_s * 1000, 3)
+        self._timeline.add(self._kernel.name, "clock", within_ms=within)
+
+    def power_on(self) -> None:
+        """See GuestSite."""
+        self._kernel.power_on()
+        self.wait_ready()
