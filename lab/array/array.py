@@ -96,9 +96,11 @@ class Array(Protocol):
         return next(str(a.ip) for a in self.spec.virtual if a.network in nets)
 
     def address_of(self, port: str, family: int | None = None) -> str:
-        """The data address at home on `port`: the first, or the first of `family` (4 or 6), which
-        BadInput says that it lacks."""
-        spec = next(p for p in self.spec.ports if p.name == port)
+        """The data address at home on `port`: the first, or the first of `family` (4 or 6).
+
+        Raises BadInput for a port that is not there, or that has no address of that family.
+        """
+        spec = self.spec.port(port)
         found = [str(a.ip) for a in spec.addresses if family in (None, a.version)]
         if not found:
             raise BadInput(f"{spec.place}: port {port} needs an IPv{family} address as well")

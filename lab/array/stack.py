@@ -10,7 +10,7 @@ from typing import Any
 
 from lab.array.policy import Policy
 from lab.array.site import Site
-from lab.errors import BadInput, LabError
+from lab.errors import BadInput, LabError, unknown
 from lab.observe import GuestAddressWatcher
 from lab.timeline import Timeline
 from lab.topology.topology import ArraySpec, PortSpec
@@ -64,7 +64,10 @@ class TargetStack:
 
     def interface(self, port: str) -> str:
         """The interface of `port`, as the kernel here calls it."""
-        return next(interface for interface, name in self._ports.items() if name == port)
+        found = [interface for interface, name in self._ports.items() if name == port]
+        if not found:
+            raise unknown("port", port, self._ports.values())
+        return found[0]
 
     def owners(self, address: str) -> set[str]:
         """The ports here that have `address` at this moment, asked from the kernel."""

@@ -92,6 +92,13 @@ class ArraySpec:
         """All targets, in the order that they were named in."""
         return [Target(self.name, self.iqn, self.luns), *self.further]
 
+    def port(self, name: str) -> PortSpec:
+        """The port `name`; BadInput if there is none."""
+        for one in self.ports:
+            if one.name == name:
+                return one
+        raise unknown("port", name, [one.name for one in self.ports])
+
     @property
     def home(self) -> PortSpec:
         """The port where the virtual addresses are at home: the first one."""
@@ -128,6 +135,8 @@ class ArrayTopo(Topo):
         self._check_plain(f"switch {name!r}", name, place)
         self._check_name(name, place)
         self.switch_places[name] = place
+        # Mininet would take it from the digits of the name, and refuse one without.
+        options.setdefault("dpid", f"{len(self.switch_places):x}")
         return str(super().addSwitch(name, **options))
 
     def addLink(self, node1: str, node2: str, *args: Any, **options: Any) -> Any:

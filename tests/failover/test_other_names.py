@@ -32,3 +32,10 @@ def test_what_it_lacks_is_said(lab_command, tmp_path):
     assert ran.status == 2
     assert "load-spread needs 4 hosts; the topology has 2: esx1, esx2" in ran.err
     assert not (tmp_path / "o").exists()
+
+
+def test_the_scenario_of_the_readme(run_scenario, tmp_path):
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    (tmp_path / "host_cable.py").write_text(text.split("```python\n")[1].split("```")[0])
+    result = run_scenario(str(tmp_path / "host_cable.py"))
+    assert result["verdict"] == "pass", result["checks"]

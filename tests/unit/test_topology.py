@@ -174,7 +174,7 @@ def test_names_with_a_dash(tmp_path):
     assert (topo.storage.home.interface, topo.storage.home.node) == ("a1-port-1", "a1")
 
 
-@pytest.mark.parametrize(("what", "number"), [("port", 129), ("host", 49)])
+@pytest.mark.parametrize(("what", "number"), [("port", 129), ("host", 101)])
 def test_more_than_there_is_room_for(tmp_path, what, number):
     more = "".join(
         f'        self.add_{what}("x{n}", "10.0.0.{20 + n}/24", "s1")\n' for n in range(number)
@@ -252,3 +252,9 @@ def test_sizes_of_the_wrong_type():
 
     with pytest.raises(BadInput, match=r"test_topology\.py:\d+: .*whole MiB"):
         build(Odd)
+
+
+def test_a_switch_may_have_a_name_without_a_number(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text((HEADER + GOOD).replace('"s1"', '"fabric"'))
+    assert int(topology(str(path)).nodeInfo("fabric")["dpid"], 16) == 1
