@@ -38,7 +38,7 @@ class Policy:
     port at their next login ("redirect-only"). `redirect`: how a login at the virtual port is
     answered ("none": served there). `fixed`: host name to port name. `serve`: hosts that are served
     at the virtual port, whatever the others are answered. `front`: what the virtual port is, where
-    the engine redirects natively: another one of it ("tgtd"), with one answer for all hosts, or the
+    the engine redirects natively: another one of it ("native"), with one answer for all hosts, or the
     steered one ("steered"), which answers each for itself, and is what there is in front of all
     other engines, and where `serve` asks for it. `store`: how the engine keeps disks, one of its
     own names. `controller`: False switches the controller off, `probe`: None its probes, so that
@@ -52,7 +52,7 @@ class Policy:
     redirect: Literal["spread", "fixed", "none"] = "spread"
     fixed: dict[str, str] = field(default_factory=dict)
     serve: tuple[str, ...] = ()
-    front: Literal["tgtd", "steered"] = "tgtd"
+    front: Literal["native", "steered"] = "native"
     store: str = ""
     hold_s: float = 5.0
     controller: bool = True

@@ -45,7 +45,7 @@ class TargetStack:
         self.engine = kind.make(site, logs, policy.store)
         self.front: Front
         # A host that is asked to move needs an answer of its own at its next login.
-        uniform = policy.front == "tgtd" and not policy.serve and not policy.relay
+        uniform = policy.front == "native" and not policy.serve and not policy.relay
         # So does each family: a host of the other one cannot go where the answer says.
         uniform &= len({address.version for address in spec.virtual}) == 1
         if kind.front and uniform:
