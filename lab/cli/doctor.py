@@ -1,4 +1,4 @@
-"""What a machine must have for labs, and how to get what it lacks."""
+"""What a machine needs for labs, and how to install it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ PROGRAMS = {
 }  # fmt: skip
 """Programs that labs start, and the Debian package of each."""
 IMAGE_PROGRAMS = {"mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs"}
-"""Programs that build images: not needed where the image is there."""
+"""Programs that build images; needed only until the image is built."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that labs need, or only some options if not `needed`: what to do without it."""
+    """One requirement and its `remedy`; only some options need it if `needed` is False."""
 
     what: str
     ok: bool
@@ -34,7 +34,7 @@ class Finding:
     needed: bool = True
 
     def as_json(self) -> dict[str, object]:
-        """For --json."""
+        """The finding as --json prints it."""
         return asdict(self)
 
 
@@ -44,7 +44,7 @@ def _program(name: str, package: str) -> Finding:
 
 
 def _extras() -> list[Finding]:
-    """What `make test` installs beside: the second initiator, and other ways to fail over."""
+    """What only some options need: the second initiator, and other failover methods."""
     try:
         require_libiscsi()
         reason = ""
@@ -59,7 +59,7 @@ def _extras() -> list[Finding]:
 
 
 def _sandbox() -> Finding:
-    """Try it: a sandbox whose work is to do nothing."""
+    """Try to make a sandbox in which nothing runs."""
     probe = "import sys; from lab import sandbox; sys.exit(sandbox.run(lambda: 0))"
     done = subprocess.run(
         [sys.executable, "-c", probe], capture_output=True, text=True, check=False
@@ -69,11 +69,11 @@ def _sandbox() -> Finding:
 
 
 def require_for_runs() -> None:
-    """Raise Missing, naming all that is missing at once, unless labs can run here."""
+    """Raise Missing, with the list of all that is missing, unless labs can run here."""
     missing = [f for f in _programs() if not f.ok]
     if missing:
         lines = "; ".join(f"{f.what}: {f.remedy}" for f in missing)
-        raise Missing(f"not on this machine: {lines}")
+        raise Missing(f"this machine lacks {lines}")
 
 
 def _programs() -> list[Finding]:
@@ -83,7 +83,7 @@ def _programs() -> list[Finding]:
 
 
 def examine() -> list[Finding]:
-    """All that labs need, in the order in which to get it, and then what only some options do."""
+    """All requirements in the order to install them; those of some options only come last."""
     builders = [_program(name, package) for name, package in IMAGE_PROGRAMS.items()]
     image = release.find(release.DEFAULT_RELEASE)
     return [
