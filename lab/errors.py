@@ -1,23 +1,23 @@
-"""Errors that reach a person: each knows the exit code of the command line."""
+"""Errors that reach the user, each with the exit code of the command."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 _MOST_SHOWN = 2000
-"""Characters of what was seen, from its end, that a message holds."""
+"""The most characters of output in a message; the last ones are kept."""
 _MOST_NAMED = 12
-"""Names that a message lists; of more it only says which is the most alike."""
+"""The most names that a message lists; of more it names the one most alike."""
 
 
 class LabError(Exception):
-    """Something went wrong while the lab ran, so there is no verdict; exit code 4."""
+    """The lab broke while it ran, so there is no verdict; exit code 4."""
 
     exit_code = 4
 
 
 class BadInput(LabError):
-    """Input that cannot be used: `message` names the place and the remedy; exit code 2."""
+    """Unusable input; the message names the place and the remedy; exit code 2."""
 
     exit_code = 2
 
@@ -40,13 +40,13 @@ def unknown(what: str, name: object, there: Iterable[str], remedy: str = "") -> 
 
 
 class Missing(LabError):
-    """This machine lacks something: `message` says what and how to get it; exit code 3."""
+    """This machine lacks something; the message says what and how to get it; exit code 3."""
 
     exit_code = 3
 
 
 class CommandFailed(LabError):
-    """A command ended with a status that is not 0, or not within its time limit (status None)."""
+    """A command exited with a status other than 0, or missed its time limit (status None)."""
 
     def __init__(self, host: str, argv: Sequence[str], status: int | None, output: str) -> None:
         self.host, self.argv, self.status, self.output = host, list(argv), status, output
@@ -56,7 +56,7 @@ class CommandFailed(LabError):
 
 
 class WaitTimeout(LabError):
-    """A state did not come about: says what was waited for, how long, and what was last seen."""
+    """A state did not come in time; the message has the state, the limit and the last sight."""
 
     def __init__(self, what: str, seconds: float, last: object) -> None:
         self.what, self.seconds, self.last = what, seconds, last

@@ -1,4 +1,4 @@
-"""The one record of a run: every load, fault and observer appends events to it."""
+"""The record of a run: every load, fault and observer appends its events."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typing import Any
 from lab.errors import BadInput
 
 Event = dict[str, Any]
-"""`t` (Unix seconds, one clock for all hosts), `where`, `kind`, and what the kind adds."""
+"""`t` (Unix seconds, one clock for all hosts), `where`, `kind`, and the keys of that kind."""
 
 TAKE_DOWN = "take-down"
 """The name of the `moment` at which a scenario is over and its lab is being taken down."""
 
 
 class Timeline:
-    """Events in the order they came in, also written to `path`, one JSON object a line.
+    """Events in order of arrival, also written to `path`, one JSON object a line.
 
-    Appending is safe from any thread; each event is flushed to the file as it comes in. `path`
-    None keeps the events in memory only. A write that fails (a full disk) is kept as `failure`; the
-    events stay complete in memory.
+    Any thread may append. Each event is flushed to the file at once. `path` None keeps the events
+    in memory only. If a write fails (a full disk), `failure` holds the error and the events stay
+    complete in memory.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -45,7 +45,7 @@ class Timeline:
         return event
 
     def extend(self, events: Iterable[Event]) -> None:
-        """Append events that were made elsewhere (another process, a guest)."""
+        """Append events of another process or a guest."""
         batch = list(events)
         with self._lock:
             self._events.extend(batch)
@@ -60,7 +60,7 @@ class Timeline:
                     self.failure, self._file = failed, None
 
     def events(self, kind: str | None = None, where: str | None = None) -> list[Event]:
-        """The events so far, sorted by time; only those of `kind` and at `where`, if given."""
+        """The events so far, sorted by time; only of `kind` and at `where`, if given."""
         with self._lock:
             found = [
                 e
@@ -81,9 +81,9 @@ class Timeline:
 
     @classmethod
     def read(cls, path: Path) -> Timeline:
-        """The timeline of an earlier run; a last line that was cut off is left out.
+        """The timeline of an earlier run, without a torn last line.
 
-        Raises BadInput, naming the line, if any other is not an event.
+        Raises BadInput with the line number if another line is not an event.
         """
         timeline = cls()
         lines = path.read_bytes().split(b"\n")

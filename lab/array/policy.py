@@ -37,12 +37,12 @@ class Policy:
     `mode`: whether a dead port's data address moves ("takeover") or its hosts only find another
     port at their next login ("redirect-only"). `redirect`: how a login at the virtual port is
     answered ("none": served there). `fixed`: host name to port name. `serve`: hosts that are served
-    at the virtual port, whatever the others are answered. `front`: what the virtual port is, where
-    the engine redirects natively: another one of it ("native"), with one answer for all hosts, or the
-    steered one ("steered"), which answers each for itself, and is what there is in front of all
-    other engines, and where `serve` asks for it. `store`: how the engine keeps disks, one of its
-    own names. `controller`: False switches the controller off, `probe`: None its probes, so that
-    it learns of lost carriers only. `relay`: a relay at the data ports passes the controller's
+    at the virtual port, whatever the others are answered. `front`: what answers there. "native": an
+    engine that redirects by itself, with one answer for all hosts, where the target has one.
+    "steered": a process of ours with an answer for each host; it is used as well where the target
+    has no such engine, and where `serve` asks for it. `store`: how the engine keeps disks, one of
+    its own names. `controller`: False switches the controller off. `probe`: None switches its
+    probes off, so that it learns of lost carriers only. `relay`: a relay at the data ports passes the controller's
     requests to move on to the hosts, and scenarios' orders. `fencing`: an array with heads cuts the
     power of a silent head before another gets its addresses. `parameters` of the target, such as
     DefaultTime2Wait. `access`: who may log in, and with what secrets.

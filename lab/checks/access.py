@@ -1,4 +1,4 @@
-"""Checks of who was let in: by what secrets, with what answer, and that no secret is shown."""
+"""Checks of access: who could log in, with what CHAP proof, and that no secret leaks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _at(timeline: Timeline, kind: str, host: str, portals: frozenset[str]) -> li
 
 
 def _host_hung_up(timeline: Timeline, login: Event) -> bool:
-    """Whether it was the host that ended the connection of a login."""
+    """Whether the host, not the array, ended the connection of a login."""
     ends = timeline.events("hung-up", login["where"])
     after = [e for e in ends if e["portal"] == login["portal"] and e["t"] >= login["t"]]
     return bool(after) and after[0]["by"] == "host"
@@ -35,26 +35,26 @@ def _refused(
     if not attempts or not answers:
         return unknown(f"No {what} of {host} at {' or '.join(sorted(as_set(at)))} was seen.")
     ended = ", ".join(str(e["status"]) for e in attempts)
-    text = f"The {what} of {host} was answered {', '.join(sorted(answers))}"
-    text += f"; iscsiadm ended with {ended}"
+    text = f"The array answered the {what} of {host} with {', '.join(sorted(answers))}"
+    text += f"; iscsiadm exited with {ended}"
     good = answers == {status} and all(e["status"] for e in attempts)
     return passed(f"{text}.") if good else failed(f"{text}; expected {status} and a failure.")
 
 
 @check
 def login_refused(host: str, at: str | Collection[str], status: str) -> Look:
-    """Each login of `host` at the addresses `at` was answered `status`, and failed in the host."""
+    """The array answered each login of `host` at the addresses `at` with `status`; all failed."""
     return lambda timeline: _refused(timeline, "login", host, at, status)
 
 
 @check
 def discovery_refused(host: str, at: str, status: str) -> Look:
-    """Each discovery of `host` at `at` was answered `status`; no portal was named to it."""
+    """The array answered each discovery of `host` at `at` with `status` and named no portal."""
 
     def look(timeline: Timeline) -> Answer:
         named = [p for e in timeline.events("discovery-wire", host) for p in e["portals"]]
         if named:
-            return failed(f"{host} was told {', '.join(sorted(set(named)))}.")
+            return failed(f"Discovery of {host} returned {', '.join(sorted(set(named)))}.")
         return _refused(timeline, "discovery", host, at, status)
 
     return look
@@ -62,8 +62,10 @@ def discovery_refused(host: str, at: str, status: str) -> Look:
 
 @check
 def host_refused(host: str, at: str | Collection[str]) -> Look:
-    """`host` itself broke each of its logins off at the addresses `at`: the target had not proved
-    itself."""
+    """`host` itself ended each of its logins at the addresses `at`.
+
+    It does so when the target does not prove itself by CHAP.
+    """
 
     def look(timeline: Timeline) -> Answer:
         attempts = _attempts(timeline, host, "login")
@@ -73,21 +75,21 @@ def host_refused(host: str, at: str | Collection[str]) -> Look:
         answered = [str(e["status"]) for e in logins if e["status"]]
         ended = ", ".join(str(e["status"]) for e in attempts)
         if answered:
-            return failed(f"The array had the last word: {', '.join(answered)}.")
+            return failed(f"The array ended the login with {', '.join(answered)}.")
         if not all(_host_hung_up(timeline, login) for login in logins):
-            return failed(f"{host} did not end its connection; iscsiadm ended with {ended}.")
+            return failed(f"{host} did not close its connection; iscsiadm exited with {ended}.")
         if not all(e["status"] for e in attempts):
-            return failed(f"{host} hung up, but its login succeeded in the end.")
-        return passed(f"{host} hung up in the middle of the login; iscsiadm ended with {ended}.")
+            return failed(f"{host} closed the connection, but its login succeeded in the end.")
+        return passed(f"{host} closed the connection during login; iscsiadm exited with {ended}.")
 
     return look
 
 
 @check
 def nothing_served(host: str) -> Look:
-    """`host`, which tried to log in, was never let in: no session, no answer to a SCSI command.
+    """`host` tried to log in and got nothing: no session, no answer to a SCSI command.
 
-    Rests on the attempts, on what the host's kernel had after each, and on captures in full.
+    Needs the attempts, the sessions in the host's kernel after each, and full captures.
     """
 
     def look(timeline: Timeline) -> Answer:
@@ -96,9 +98,9 @@ def nothing_served(host: str) -> Look:
         sessions = [e for e in attempts if e["sessions"]] + timeline.events("session", host)
         answered = timeline.events("scsi", host)
         for found, what in (
-            (let_in, "was let in"),
+            (let_in, "logged in"),
             (sessions, "had a session"),
-            (answered, "was answered a SCSI command"),
+            (answered, "got an answer to a SCSI command"),
         ):
             if found:
                 at = f" at {found[0]['portal']}" if "portal" in found[0] else ""
@@ -106,10 +108,10 @@ def nothing_served(host: str) -> Look:
         if not attempts:
             return unknown(f"{host} did not try to log in.")
         if not config(timeline).get("scsi_on_wire"):
-            return unknown("Nobody looked for answers to SCSI commands on the wire.")
+            return unknown("No observer looked for answers to SCSI commands on the wire.")
         return passed(
-            f"{len(attempts)} attempts of {host}: no login was accepted, no session was there "
-            "after, no SCSI command was answered."
+            f"{len(attempts)} attempts of {host}: the array accepted no login and answered no "
+            "SCSI command, and the host had no session afterwards."
         )
 
     return look
@@ -117,19 +119,21 @@ def nothing_served(host: str) -> Look:
 
 @check
 def proved(host: str, at: str | Collection[str], who: Collection[str]) -> Look:
-    """Each login of `host` that the addresses `at` accepted held a proof by CHAP of all in `who`:
-    "host", "target"."""
+    """Each login of `host` that `at` accepted had a CHAP proof from all in `who`.
+
+    `who` names "host", "target" or both.
+    """
     wanted = sorted(who)
 
     def look(timeline: Timeline) -> Answer:
         accepted = [e for e in _at(timeline, "login", host, as_set(at)) if e["status"] == "0x0000"]
         if not accepted:
-            return unknown(f"No login of {host} was accepted there.")
+            return unknown(f"No accepted login of {host} was seen there.")
         for login in accepted:
             shown = sorted(set(login.get("proved", [])))
             if shown != wanted:
                 by = " and ".join(shown) or "nobody"
-                return failed(f"At {login['portal']} {host} was let in with a proof by {by}.")
+                return failed(f"{host} logged in at {login['portal']} with a proof by {by}.")
         return passed(
             f"{len(accepted)} logins of {host}, each with a proof by {' and '.join(wanted)}."
         )
@@ -144,11 +148,11 @@ def no_secret_leaked() -> Look:
     def look(timeline: Timeline) -> Answer:
         sought = timeline.events("secrets-sought")
         if not sought or not sought[-1]["secrets"] or not sought[-1]["files"]:
-            return unknown("Nobody has looked for secrets yet.")
+            return unknown("No search for secrets was recorded.")
         last = sought[-1]
-        text = f"{last['secrets']} secrets were looked for in {last['files']} files"
+        text = f"{last['files']} files were searched for {last['secrets']} secrets"
         if last["found"]:
-            return failed(f"{text}, and are in {', '.join(last['found'])}.")
-        return passed(f"{text}; none holds one.")
+            return failed(f"{text}; found in {', '.join(last['found'])}.")
+        return passed(f"{text}; none was found.")
 
     return look

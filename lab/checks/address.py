@@ -1,4 +1,4 @@
-"""Checks of who holds an address: what the kernel says, and what is claimed on the wire."""
+"""Checks of which port has an address, by the kernel's word and by the claims on the wire."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lab.portal import ip_of
 from lab.timeline import Event, Timeline
 
 _SHOWN = 4
-"""Of many owners, how many are named at the beginning and at the end."""
+"""How many of many owners the evidence names, at each end of the list."""
 CLAIMS = ("announcement", "arp-claim")
 """Kinds of event that say on the wire: this address is at this MAC."""
 
@@ -27,7 +27,7 @@ class Owned:
 
 
 def ownership(timeline: Timeline, address: str) -> list[Owned]:
-    """Each change of who has `address`, replayed from the kernel's own notifications."""
+    """Each change of the ports that have `address`, from the kernel's notifications."""
     wanted = ip_of(address)
     ports: frozenset[str] = frozenset()
     found: list[Owned] = []
@@ -49,14 +49,17 @@ def owners_at(timeline: Timeline, address: str, t: float | None = None) -> froze
 
 
 def claims(timeline: Timeline, address: str) -> list[Event]:
-    """What was said about `address` on the wire: announcements and ARP claims, in order."""
+    """The announcements and ARP claims of `address` on the wire, in order."""
     wanted = ip_of(address)
     return [e for e in timeline if e["kind"] in CLAIMS and ip_of(e["address"]) == wanted]
 
 
 def clock_doubt_ms(timeline: Timeline, names: Collection[str]) -> float:
-    """How far apart, in ms, the clocks of kernels may be whose events are compared: those that
-    were set say how well (`clock`); others are this machine's."""
+    """How far apart, in ms, the clocks of the kernels `names` may be.
+
+    A kernel whose clock was set has a `clock` event with its uncertainty. The others use this
+    machine's clock.
+    """
     within: dict[str, float] = {}
     for event in timeline.events("clock"):
         within[event["where"]] = max(event["within_ms"], within.get(event["where"], 0.0))
@@ -96,21 +99,21 @@ def _one_owner(timeline: Timeline, address: str) -> Answer:
             doubt = clock_doubt_ms(timeline, state.ports)
             if span > doubt:
                 return failed(f"{both}.")
-            doubtful = f"{both}, by clocks that agree to {doubt:.1f} ms."
+            doubtful = f"{both}, but their clocks agree only to {doubt:.1f} ms."
     if doubtful:
         return unknown(doubtful)
     macs, said = port_macs(timeline), claims(timeline, address)
     strangers = sorted({e["mac"].lower() for e in said} - set(macs))
     if macs and strangers:
         return failed(
-            f"{address} was claimed on the wire by {_and(strangers)}, no port of the array."
+            f"{_and(strangers)} claimed {address} on the wire and is no port of the array."
         )
     gaps = timeline.events("watch-gap")
     if not states:
-        return unknown(f"The kernel's watcher recorded nothing about {address}.")
+        return unknown(f"The address watcher recorded nothing about {address}.")
     if gaps:
         return unknown(
-            f"{len(gaps)} gaps in what was observed of {address}; the first: {gaps[0].get('what')}."
+            f"The observers of {address} had {len(gaps)} gaps; the first: {gaps[0].get('what')}."
         )
     if said and not macs:
         return unknown(f"{address} was claimed on the wire, but the ports' MACs are not recorded.")
@@ -119,8 +122,8 @@ def _one_owner(timeline: Timeline, address: str) -> Answer:
     if left_out > 0:
         held[_SHOWN:-_SHOWN] = [f"({left_out} more)"]
     holders = " then ".join(held)
-    claimed = f"{len(said)} claims, all by the array's ports," if said else "nothing claimed it"
-    return passed(f"{address} was on {holders}, never on two at once; {claimed} on the wire.")
+    claimed = f"{len(said)} claims on the wire, all by ports" if said else "no claim on the wire"
+    return passed(f"{address} was on {holders}, never on two ports at once; {claimed}.")
 
 
 @check
@@ -137,7 +140,7 @@ def moved_to(
         end = scenario_end(timeline)
         states = [state for state in ownership(timeline, address) if state.t <= end]
         if not states:
-            return unknown(f"The kernel's watcher recorded nothing about {address}.")
+            return unknown(f"The address watcher recorded nothing about {address}.")
         owners = states[-1].ports
         if len(owners) != 1:
             return failed(f"At the end {address} is on {_and(owners) if owners else 'no port'}.")
@@ -148,7 +151,7 @@ def moved_to(
         if away_from == owner:
             return failed(f"{text}, which it should have left.")
         first = next((s.ports for s in states if s.ports), frozenset())
-        return passed(f"{text}; it began on {_and(first)}.")
+        return passed(f"{text}; it was on {_and(first)} at the start.")
 
     return look
 

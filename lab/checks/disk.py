@@ -25,7 +25,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class Interval:
-    """A time of load; `ended` is False where the end is only the last thing heard of the run."""
+    """A time of load; `ended` is False if no end was recorded and `end` is the run's last event."""
 
     begin: float
     end: float
@@ -33,17 +33,16 @@ class Interval:
 
 
 def gaps(completions: Iterable[float], begin: float, end: float) -> list[Gap]:
-    """The times between completions, and between them and the two ends, in order.
+    """The times between completions, and between them and `begin` and `end`, in order.
 
-    Completions outside of the interval do not count, so a stall that outlasts the load is as long
-    as the load was still wanting.
+    Completions outside the interval do not count: a stall that outlasts the load ends with it.
     """
     points = [begin, *sorted(t for t in completions if begin <= t <= end), end]
     return [Gap(a, b) for a, b in pairwise(points)]
 
 
 def load_intervals(timeline: Timeline, host: str) -> list[Interval]:
-    """When load ran on `host`: `load` events paired by name; an open one ends with the timeline."""
+    """When load ran on `host`, from pairs of `load` events; an open one ends with the timeline."""
     found: list[Interval] = []
     open_at: dict[str, float] = {}
     for event in timeline.events("load", host):
@@ -59,7 +58,7 @@ def load_intervals(timeline: Timeline, host: str) -> list[Interval]:
 
 
 def longest_gap(timeline: Timeline, host: str) -> Gap | None:
-    """The longest gap in completed I/O of `host` while it was under load; None if none is known."""
+    """The longest gap in completed I/O of `host` under load; None without a load."""
     done = [e["t"] for e in timeline.events("io", host) if e["status"] == "ok"]
     found: list[Gap] = [
         gap for i in load_intervals(timeline, host) for gap in gaps(done, i.begin, i.end)
@@ -74,7 +73,7 @@ def acknowledged(timeline: Timeline, host: str) -> list[Event]:
 
 @check
 def no_lost_writes(host: str) -> Look:
-    """Every block holds what was last acknowledged for it, after the final read-back."""
+    """In the final read-back every block holds its last acknowledged write."""
 
     def look(timeline: Timeline) -> Answer:
         verified = timeline.events("verified", host)
@@ -90,11 +89,11 @@ def no_lost_writes(host: str) -> Look:
         if not writes:
             return unknown(f"No write of {host} was acknowledged, so none could be lost.")
         if not verified:
-            return unknown(f"{len(writes)} writes of {host} acknowledged, but nothing read back.")
+            return unknown(f"{len(writes)} writes of {host} acknowledged, but none was read back.")
         compared = verified[-1]["blocks"]
         blocks = len({w["block"] for w in writes})
         if verified[-1]["t"] < writes[-1]["t"]:
-            return unknown(f"{host} wrote on after its blocks had been read back.")
+            return unknown(f"{host} wrote again after the read-back.")
         if not compared or compared < blocks:
             return unknown(f"Only {compared} of {blocks} written blocks of {host} were compared.")
         return passed(
@@ -120,8 +119,8 @@ def no_io_errors(host: str) -> Look:
         if bad:
             first = bad[0]
             return failed(
-                f"{len(bad)} of {len(events)} operations of {host} failed; the first with "
-                f"{first['status']} on {first['op']} of block {first['block']}."
+                f"{len(bad)} of {len(events)} operations of {host} failed; the first: "
+                f"{first['op']} of block {first['block']}, {first['status']}."
             )
         if not events:
             return unknown(f"No I/O of {host} was recorded.")
@@ -147,7 +146,7 @@ def stall_below(host: str, ms: float) -> Look:
         if gap.ms > ms:
             return failed(text)
         if not all(i.ended for i in intervals):
-            return unknown(f"{text} The load's end was not recorded, so a longer one may follow.")
+            return unknown(f"{text} No end of the load was recorded; a longer gap may follow.")
         ok = sum(e["status"] == "ok" for e in events)
         return passed(f"{text} {ok} operations completed.")
 

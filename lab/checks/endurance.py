@@ -1,4 +1,4 @@
-"""Checks of hosts under faults that they only just survive, or do not."""
+"""Checks of hosts under heavy load, lossy cables and I/O errors."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from lab.timeline import Timeline
 
 @check
 def stayed_logged_in(host: str) -> Look:
-    """From the begin of its load to the end `host` did not log in anew: no session was cut.
+    """`host` did not log in again during its load, so no session was cut.
 
-    On the wire; its first login, before, must have been seen.
+    Judged on the wire, where a login before the load must have been seen.
     """
 
     def look(timeline: Timeline) -> Answer:
@@ -23,16 +23,16 @@ def stayed_logged_in(host: str) -> Look:
         again = [t for t in seen if any(one.begin < t < one.end for one in loads)]
         if again:
             after = again[0] - loads[0].begin
-            return failed(f"{host} logged in anew {after:.3f} s after its load began.")
+            return failed(f"{host} logged in again {after:.3f} s after its load began.")
         seconds = sum(one.end - one.begin for one in loads)
-        return passed(f"{host} did not log in anew in {seconds:.1f} s of load.")
+        return passed(f"{host} did not log in again in {seconds:.1f} s of load.")
 
     return look
 
 
 @check
 def recovered_after_errors(host: str, writes: int) -> Look:
-    """The application on `host` saw I/O errors, and after the last of them `writes` good writes."""
+    """The application on `host` saw I/O errors, then at least `writes` good writes."""
 
     def look(timeline: Timeline) -> Answer:
         done = [e for e in timeline.events("io", host) if e["op"] == "write"]
@@ -40,7 +40,7 @@ def recovered_after_errors(host: str, writes: int) -> Look:
             return unknown(f"No I/O of {host} was recorded.")
         bad = [e for e in done if e["status"] != "ok"]
         if not bad:
-            return failed(f"None of {len(done)} writes of {host} failed, and some should have.")
+            return failed(f"None of {len(done)} writes of {host} failed; some should have.")
         good = sum(e["t"] > bad[-1]["t"] for e in done)
         text = f"{len(bad)} writes of {host} failed, the last with {bad[-1]['status']}"
         text += f"; {good} good ones followed"
@@ -51,14 +51,14 @@ def recovered_after_errors(host: str, writes: int) -> Look:
 
 @check
 def frames_dropped(name: str, at_least: int = 1) -> Look:
-    """The lossy cable of `name` really dropped `at_least` frames, as its kernel counted them."""
+    """The kernel counted at least `at_least` dropped frames at the lossy cable of `name`."""
 
     def look(timeline: Timeline) -> Answer:
         counted = timeline.events("netem", name)
         if not counted:
-            return unknown(f"Nothing was counted at the cable of {name}.")
+            return unknown(f"No frame count of the cable of {name} was recorded.")
         dropped, sent = sum(e["dropped"] for e in counted), sum(e["packets"] for e in counted)
-        text = f"{dropped} frames of {name} were dropped, {sent} sent"
+        text = f"The cable of {name} dropped {dropped} frames and passed {sent}"
         return passed(f"{text}.") if dropped >= at_least else failed(f"{text}.")
 
     return look

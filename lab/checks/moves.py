@@ -1,4 +1,4 @@
-"""Checks of how often addresses move, and of what the array's own processes do meanwhile."""
+"""Checks of how often addresses move, and of restarts of the controller and the front."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from lab.checks.verdict import Answer, Look, check, failed, passed, unknown
 from lab.timeline import Timeline
 
 KILLED = "controller-killed"
-"""The fault that is the controller's death."""
+"""The name of the fault that kills the controller."""
 NOTED_LATE_S = 0.2
-"""How late, in seconds, a busy machine may be with recording that a fault has ended."""
+"""Seconds by which a busy machine may be late to record the end of a fault."""
 BACK_LATE_S = 1.0
-"""How late, in seconds, an address may be back after its port's hold time."""
+"""Seconds after its port's hold time within which an address must be back."""
 
 
 def stays(timeline: Timeline, address: str, until: float | None = None) -> list[Owned]:
@@ -47,7 +47,7 @@ def moved_times(address: str, times: int, *, until: str | None = None) -> Look:
             return unknown(f"The moment {until!r} did not come, up to which moves are counted.")
         found = stays(timeline, address, end)
         if not found:
-            return unknown(f"The kernel's watcher recorded nothing about {address}.")
+            return unknown(f"The address watcher recorded nothing about {address}.")
         text = f"{address} was on {_way(found)}: it moved {len(found) - 1} times"
         text += f" until the moment {until!r}" if until else ""
         return passed(f"{text}.") if len(found) - 1 == times else failed(f"{text}, not {times}.")
@@ -57,25 +57,26 @@ def moved_times(address: str, times: int, *, until: str | None = None) -> Look:
 
 @check
 def home_after_hold(address: str, hold_s: float) -> Look:
-    """`address` left its port once and came back once, when that had been up for the hold time.
+    """`address` left its first port once and came back once, after the hold time.
 
-    The port is the one that it was first on; it is up again when the last fault there ended.
+    The hold time, `hold_s` seconds, begins when the last fault at that port ends.
     """
 
     def look(timeline: Timeline) -> Answer:
         found = stays(timeline, address)
         if not found:
-            return unknown(f"The kernel's watcher recorded nothing about {address}.")
+            return unknown(f"The address watcher recorded nothing about {address}.")
         text = f"{address} was on {_way(found)}"
         if len(found) != 3 or found[0].ports != found[2].ports:
             return failed(f"{text}; it should have left once and come back once.")
         (home, *_) = found[0].ports
         up = [e["t"] for e in timeline.events("fault", home) if e["phase"] == "end"]
         if not up:
-            return unknown(f"{text}; when {home} came back was not recorded.")
+            return unknown(f"{text}; no end of a fault at {home} was recorded.")
         after = found[2].t - up[-1]
-        text += f"; it was back {after:.3f} s after {home}, hold time {hold_s:g} s"
-        # The port is up somewhat before the fault's end is recorded, and noticed somewhat later.
+        text += f"; it came back {after:.3f} s after {home} did; the hold time is {hold_s:g} s"
+        # The port comes up a little before the fault's end is recorded. The controller notices it
+        # a little later.
         good = hold_s - NOTED_LATE_S <= after <= hold_s + BACK_LATE_S
         return passed(f"{text}.") if good else failed(f"{text}.")
 
@@ -84,10 +85,10 @@ def home_after_hold(address: str, hold_s: float) -> Look:
 
 @check
 def unannounced(host: str, address: str) -> Look:
-    """`address` moved during a fault, and `host` was told of that by no announcement.
+    """`address` moved during the first fault, and no announcement of that reached `host`.
 
-    On the wire before `host`, between the fault's begin and end, where announcements were seen
-    before.
+    Judged on the wire at `host`, from the begin to the end of the fault. An announcement before the
+    fault must have been seen there.
     """
 
     def look(timeline: Timeline) -> Answer:
@@ -114,56 +115,56 @@ def unannounced(host: str, address: str) -> Look:
 
 @check
 def controller_restarted(times: int, *, moving: int = 0) -> Look:
-    """The controller died `times` times or more, ran again after the last, and settled the array.
+    """The controller died at least `times` times, was restarted, and settled the array.
 
-    `moving`: so many of these deaths or more came in the midst of a move: after a fault had begun
-    or ended, and before it had settled the array since.
+    At least `moving` of the deaths came during a move: after a fault began or ended, and before
+    the controller had settled the array.
     """
 
     def look(timeline: Timeline) -> Answer:
         end = scenario_end(timeline)
         said = [e for e in timeline.events("controller") if e["t"] <= end]
         if not said:
-            return unknown("Nothing was heard of a controller.")
+            return unknown("The controller told nothing.")
         died = [e["t"] for e in said if e["what"] == "died"]
         started = [e["t"] for e in said if e["what"] == "started"]
         settled = [e["t"] for e in said if e["what"] == "settled"]
         text = f"The controller died {len(died)} times"
         if len(died) < times:
             return failed(f"{text}; it should have died {times} times.")
-        # One that dies at once has told nothing, not even that it was started; the last one must.
+        # A controller that dies at once does not even tell that it started. The last one must.
         if not started or started[-1] < died[-1]:
-            return failed(f"{text}; it does not run any more.")
+            return failed(f"{text} and did not start again.")
         if not settled or settled[-1] < started[-1]:
-            return failed(f"{text}; it has not settled the array since.")
+            return failed(f"{text} and did not settle the array after its last start.")
         changes = [e["t"] for e in timeline.events("fault") if e["name"] != KILLED]
         within = [t for t in died if _moving(t, changes, settled)]
-        text += f", {len(within)} times in the midst of a move, and settled in the end"
+        text += f", {len(within)} times during a move, and settled the array in the end"
         return passed(f"{text}.") if len(within) >= moving else failed(f"{text}, not {moving}.")
 
     return look
 
 
 def _moving(t: float, changes: list[float], settled: list[float]) -> bool:
-    """Whether something had changed before `t`, and nothing was settled between the two."""
+    """Whether `t` is after a change and before the controller settled the array."""
     before = [change for change in changes if change <= t]
     return bool(before) and not any(before[-1] < s < t for s in settled)
 
 
 @check
 def front_restarted() -> Look:
-    """What answers at the virtual port died, and was started again after each time."""
+    """The front, which answers at the virtual port, died and was started again each time."""
 
     def look(timeline: Timeline) -> Answer:
         end = scenario_end(timeline)
         said = [e for e in timeline.events("virtual-port")
                 if e["what"] in ("died", "restarted") and e["t"] <= end]  # fmt: skip
         if not said:
-            return unknown("The virtual port was not seen to die.")
+            return unknown("No death of the front was recorded.")
         if said[-1]["what"] == "died":
-            return failed("The virtual port died and was not started again.")
+            return failed("The front died and was not started again.")
         first = next(e["t"] for e in said if e["what"] == "died")
         took = (next(e["t"] for e in said if e["what"] == "restarted") - first) * 1000
-        return passed(f"The virtual port died and answered again {took:.0f} ms later.")
+        return passed(f"The front died and answered at the virtual port {took:.0f} ms later.")
 
     return look

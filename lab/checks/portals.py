@@ -1,4 +1,4 @@
-"""Which port of the array an address stands for."""
+"""Which port of the array an address or a MAC belongs to, by the configuration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def as_set(one_or_more: str | Collection[str]) -> frozenset[str]:
 
 
 def config(timeline: Timeline) -> dict[str, Any]:
-    """The facts of the run: all `config` events laid over one another."""
+    """All `config` events merged; a later one wins."""
     facts: dict[str, Any] = {}
     for event in timeline.events("config"):
         facts.update(event)

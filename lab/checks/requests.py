@@ -1,4 +1,4 @@
-"""Checks of what the array asks of hosts and announces to them: judged by the wire alone."""
+"""Checks of Async Messages and redirects, judged by the wire alone."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from lab.portal import ip_of
 from lab.timeline import Event, Timeline
 
 LOGOUT, DROP, DROP_ALL = 1, 2, 3
-"""AsyncEvent (RFC 7143 section 11.9.1): asks for a logout; drops this connection; drops all."""
+"""AsyncEvent (RFC 7143 section 11.9.1): logout requested; one connection dropped; all dropped."""
 SERVED = "0x0000"
 DROP_LATE_S = 1.0
-"""How late, in seconds, an array may be with a drop, and a host with coming back after one."""
+"""Seconds by which an array may be late to drop, and a host to come back after a drop."""
 
 
 def messages(timeline: Timeline, host: str | None, event: int) -> list[Event]:
@@ -38,17 +38,17 @@ def _next(events: Collection[Event], since: float, until: float = float("inf")) 
 
 def _unheard(timeline: Timeline, host: str, event: int) -> Answer:
     if not logins(timeline, host):
-        return unknown(f"Nothing of {host} was seen on the wire.")
+        return unknown(f"No login of {host} was seen on the wire.")
     return failed(f"{host} got no Async Message with event {event}.")
 
 
 @check
 def asked_then_moved(host: str, virtual: str, to: str | Collection[str] | None = None) -> Look:
-    """Each time `host` was asked, it logged out, came back by the virtual port, and moved.
+    """`host` followed each request to log out: it came back through the virtual port and moved.
 
-    On the wire, in this order: Async Message event 1, Logout at the same portal, login at `virtual`
-    answered 0x0101, login accepted at the address that this named, which is another one than
-    before and, the last time, one of `to` (None: any).
+    On the wire, in this order: Async Message event 1; Logout at the same portal; login at `virtual`
+    answered 0x0101; accepted login at the TargetAddress of that answer. The new address differs
+    from the old one. The last one is in `to` (None: any).
     """
     wanted = as_set(to) if to is not None else None
 
@@ -73,7 +73,7 @@ def asked_then_moved(host: str, virtual: str, to: str | Collection[str] | None =
 def _one_move(
     timeline: Timeline, host: str, virtual: str, message: Event, until: float
 ) -> tuple[bool, str, str]:
-    """Whether the host moved as `message` asked, in words, and the address it is served at now."""
+    """Whether the host moved as `message` asked, the evidence, and its address afterwards."""
     old, began = ip_of(message["portal"]), message["t"]
     text = f"{host} was asked at {old}"
     logout = _next(
@@ -90,14 +90,14 @@ def _one_move(
     if back["status"] != REDIRECTED or not back["target_address"]:
         return False, f"{text}, but was answered {back['status']} at {virtual}.", ""
     new = ip_of(back["target_address"])
-    text += f", was sent by {ip_of(virtual)} to {new} after {_ms(began, back)}"
+    text += f", was redirected by {ip_of(virtual)} to {new} after {_ms(began, back)}"
     if new == old:
-        return False, f"{text}, where it had been.", ""
+        return False, f"{text}, its old address.", ""
     served = _next([e for e in logins(timeline, host, new) if e["status"] == SERVED],
                    back["t"], until)  # fmt: skip
     if served is None:
-        return False, f"{text}, but was not let in there.", ""
-    return True, f"{text} and let in after {_ms(began, served)}.", new
+        return False, f"{text}, but did not log in there.", ""
+    return True, f"{text} and logged in there after {_ms(began, served)}.", new
 
 
 def _ms(began: float, event: Event) -> str:
@@ -106,10 +106,10 @@ def _ms(began: float, event: Event) -> str:
 
 @check
 def one_asked_at_a_time(at_least: int = 2) -> Look:
-    """Hosts were asked to log out one at a time: each was back before the next one was asked.
+    """The array asked hosts to log out one at a time: each came back before the next request.
 
-    On the wire: between two requests, the host that was asked first has been sent on (0x0101) to
-    another address than it was asked at. `at_least` so many requests must have been made.
+    On the wire: before the next request, the host that was asked is redirected (0x0101) to another
+    address than the one where it was asked. There were at least `at_least` requests.
     """
 
     def look(timeline: Timeline) -> Answer:
@@ -124,21 +124,21 @@ def one_asked_at_a_time(at_least: int = 2) -> Look:
             elsewhere = [e for e in sent if ip_of(e["target_address"] or "") != old]
             if _next(elsewhere, message["t"], later["t"]) is None:
                 return failed(
-                    f"{later['where']} was asked {_ms(message['t'], later)} after {host}, "
-                    "which had not been sent to another port yet."
+                    f"{later['where']} was asked {_ms(message['t'], later)} after {host}, before "
+                    f"{host} was redirected to another port."
                 )
         names = ", then ".join(str(e["where"]) for e in asked)
-        return passed(f"Asked to log out: {names}; each only when the one before was back.")
+        return passed(f"Asked to log out: {names}; each after the host before it came back.")
 
     return look
 
 
 @check
 def dropped_after_grace(host: str, grace_s: float) -> Look:
-    """`host` ignored a request to log out and was dropped by the array when its time was over.
+    """`host` ignored a request to log out, and the array dropped it after `grace_s` seconds.
 
     On the wire: Async Message event 1, no Logout at that portal, and `grace_s` seconds later the
-    array hangs up. Meanwhile the host's I/O goes on.
+    array closes the connection. The host's I/O goes on until then.
     """
 
     def look(timeline: Timeline) -> Answer:
@@ -153,25 +153,25 @@ def dropped_after_grace(host: str, grace_s: float) -> Look:
         after = end["t"] - began
         if _next(timeline.events("logout", host), began, end["t"]):
             return failed(f"{host} was asked at {portal} and did log out.")
-        text = f"{host} was asked at {portal}; after {after:.3f} s the {end['by']} hung up"
+        text = f"{host} was asked at {portal}; the {end['by']} hung up {after:.3f} s later"
         if end["by"] != "array":
             return failed(f"{text}, not the array.")
         if not grace_s <= after <= grace_s + DROP_LATE_S:
-            return failed(f"{text}; its grace time is {grace_s:g} s.")
+            return failed(f"{text}; the grace time is {grace_s:g} s.")
         done = [e for e in timeline.events("io", host) if began < e["t"] < end["t"]]
         if not done:
-            return unknown(f"{text}, but no I/O meanwhile says that the host kept the connection.")
-        return passed(f"{text}; meanwhile {len(done)} operations completed.")
+            return unknown(f"{text}, but no I/O between shows that the host kept the connection.")
+        return passed(f"{text}; {len(done)} operations completed in between.")
 
     return look
 
 
 @check
 def drop_announced(host: str, virtual: str, event: int) -> Look:
-    """The array announced that it drops `host`, did so, and the host came back when it may.
+    """The array announced that it drops `host`, did so, and the host came back after Time2Wait.
 
-    On the wire: Async Message `event` (2 or 3), the array hangs up, and a login at `virtual` not
-    before Time2Wait (Parameter2, seconds) has passed since, and at most a second later.
+    On the wire: Async Message `event` (2 or 3); the array closes the connection; a login at
+    `virtual` after Time2Wait (Parameter2, seconds) and at most a second later.
     """
 
     def look(timeline: Timeline) -> Answer:
@@ -184,13 +184,13 @@ def drop_announced(host: str, virtual: str, event: int) -> Look:
         if end is None or end["by"] != "array":
             by = "nobody" if end is None else f"the {end['by']}"
             return failed(f"After event {event} to {host} {by} hung up at {portal}.")
-        text = f"Event {event} to {host}, and {_ms(began, end)} later the array hung up"
+        text = f"The array sent {host} event {event} and hung up {_ms(began, end)} later"
         back = _next(logins(timeline, host, virtual), end["t"])
         if back is None:
             return failed(f"{text}; {host} did not come back to {virtual}.")
         took = back["t"] - end["t"]
         text += f"; {host} came back to {ip_of(virtual)} after {took:.3f} s, Time2Wait {wait} s"
-        # The login is seen at its answer; timers of the host are good to some milliseconds.
+        # A login is timed at its answer, and the host's timers are off by some milliseconds.
         if not wait - 0.05 <= took <= wait + DROP_LATE_S:
             return failed(f"{text}.")
         return passed(f"{text}.")
@@ -202,10 +202,9 @@ def drop_announced(host: str, virtual: str, event: int) -> Look:
 def logins_sent_to(
     host: str, to: str | None, *, status: str = REDIRECTED, at: str | None = None, times: int = 1
 ) -> Look:
-    """`times` or more logins of `host` (at the address `at`) were answered with `status`.
+    """The array answered at least `times` logins of `host` (at the address `at`) with `status`.
 
-    `to`: the TargetAddress that was named, to the letter; None asks for answers without one, or
-    with an empty one.
+    `to`: the exact text of TargetAddress in the answer; None: no TargetAddress, or an empty one.
     """
 
     def look(timeline: Timeline) -> Answer:
@@ -214,17 +213,18 @@ def logins_sent_to(
             return unknown(f"No login of {host} was seen on the wire.")
         found = [e for e in seen if e["status"] == status and (e["target_address"] or None) == to]
         answers = sorted({f"{e['status']} {e['target_address'] or ''}".strip() for e in seen})
-        text = f"{len(found)} logins of {host} were answered {status} to {to or 'nowhere'}"
+        named = f"TargetAddress {to}" if to else "no TargetAddress"
+        text = f"{len(found)} of {len(seen)} logins of {host} were answered {status}, {named}"
         if len(found) < times:
             return failed(f"{text}, not {times}; answers seen: {', '.join(answers)}.")
-        return passed(f"{text}, of {len(seen)}; the last one {seen[-1]['status']}.")
+        return passed(f"{text}; the last answer was {seen[-1]['status']}.")
 
     return look
 
 
 @check
 def came_back_to(host: str, address: str) -> Look:
-    """After its first logout the next login of `host` was at `address`, wherever it began."""
+    """After its first logout `host` logged in at `address`."""
 
     def look(timeline: Timeline) -> Answer:
         out = timeline.events("logout", host)
@@ -234,7 +234,7 @@ def came_back_to(host: str, address: str) -> Look:
         text = f"{host} logged out from {out[0]['portal']}"
         if back is None:
             return failed(f"{text} and did not log in again.")
-        text += f" and {_ms(out[0]['t'], back)} later was answered {back['status']} at"
+        text += f"; {_ms(out[0]['t'], back)} later its login was answered {back['status']} at"
         if ip_of(back["portal"]) != ip_of(address):
             return failed(f"{text} {back['portal']}, not at {address}.")
         return passed(f"{text} {back['portal']}.")
@@ -244,16 +244,16 @@ def came_back_to(host: str, address: str) -> Look:
 
 @check
 def connection_counts(moment: str, counts: str) -> Look:
-    """At `moment` the array's kernel had that many TCP connections of hosts: "p1 1, p2 0"."""
+    """At `moment` the array's kernel had these numbers of host connections: "p1 1, p2 0"."""
     wanted = dict(pair.split() for pair in counts.split(", "))
 
     def look(timeline: Timeline) -> Answer:
         found = [e for e in timeline.events("connections") if e["moment"] == moment]
         if not found:
-            return unknown(f"The connections were not counted at the moment {moment!r}.")
+            return unknown(f"No count of connections at the moment {moment!r} was recorded.")
         had = {name: str(found[-1]["ports"].get(name, "unknown")) for name in wanted}
         text = ", ".join(f"{name} {count}" for name, count in had.items())
-        text = f"At the moment {moment!r} connections per port: {text}"
+        text = f"Connections per port at the moment {moment!r}: {text}"
         return passed(f"{text}.") if had == wanted else failed(f"{text}; expected {counts}.")
 
     return look

@@ -1,4 +1,4 @@
-"""Checks of the run itself: kernels that stayed quiet, states that were reached."""
+"""Checks of the run itself: no kernel complained, and every awaited state came."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from lab.timeline import Timeline
 
 @check
 def kernel_quiet(*, but: str | None = None) -> Look:
-    """No guest's kernel said what it should not (BUG, WARNING, hung task, I/O error).
+    """No guest's kernel printed trouble on its console (BUG, WARNING, hung task, I/O error).
 
-    `but`: lines with these words are expected ("I/O error", of a disk that was away too long).
-    Rests on `console` events: the console of each guest, and each of which reading began, must have
-    been read to its end, each time that it was begun. In a lab where nobody has a kernel of its own
-    there is none to read, which the configuration must say.
+    `but`: lines with these words are expected ("I/O error" of a disk that was away too long). Every
+    console must have been read to its end at every boot (`console` events). A lab without guests
+    has none to read; then the configuration must say so.
     """
 
     def look(timeline: Timeline) -> Answer:
@@ -24,7 +23,7 @@ def kernel_quiet(*, but: str | None = None) -> Look:
         if said:
             first = said[0]
             return failed(
-                f"{len(said)} unexpected kernel messages; the first, of {first['where']}: "
+                f"{len(said)} unexpected kernel messages; the first, on {first['where']}: "
                 f"{first['line'].strip()[:300]}"
             )
         consoles = timeline.events("console")
@@ -34,13 +33,13 @@ def kernel_quiet(*, but: str | None = None) -> Look:
         guests = config(timeline).get("kernels")
         unread = {*begins, *(guests or ())} - read
         if guests == [] and not consoles:
-            return passed("No host and no array of this lab has a kernel of its own.")
+            return passed("This lab has no guest: no host or array has a kernel of its own.")
         if not read or unread:
             which = ", ".join(sorted(unread)) or "any guest"
             return unknown(f"The console of {which} was not read to its end.")
         text = f"Nothing unexpected on the console of {', '.join(sorted(read))}."
         for failed_boot in timeline.events("boot-failed"):
-            text += f" {failed_boot['where']} ended before its init once and was started again."
+            text += f" {failed_boot['where']} ended once before its init and booted again."
         return passed(text)
 
     return look
@@ -48,14 +47,14 @@ def kernel_quiet(*, but: str | None = None) -> Look:
 
 @check
 def reached() -> Look:
-    """Every state that the scenario waited for came about in time."""
+    """Every state that the scenario waited for came in time."""
 
     def look(timeline: Timeline) -> Answer:
         late = timeline.events("wait-timeout")
         if late:
-            return failed(f"Did not come about: {late[0]['what']}; last seen: {late[0]['last']}.")
+            return failed(f"Not in time: {late[0]['what']}; last seen: {late[0]['last']}.")
         if not timeline.events():
             return unknown("Nothing was recorded.")
-        return passed("Every state that was waited for came about in time.")
+        return passed("Every awaited state came in time.")
 
     return look

@@ -1,4 +1,4 @@
-"""Checks of hosts that are served at the virtual port itself, beside others that are not."""
+"""Checks of hosts that are served at the virtual port while others are redirected."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from lab.timeline import Timeline
 
 @check
 def login_answered(host: str, portal: str, status: str) -> Look:
-    """Every login of `host` at `portal` was answered with `status` ("0x0000": let in)."""
+    """The array answered every login of `host` at `portal` with `status` ("0x0000": accepted)."""
 
     def look(timeline: Timeline) -> Answer:
         seen = [str(e["status"]) for e in logins(timeline, host, portal)]
         if not seen:
             return unknown(f"No login of {host} at {portal} was seen on the wire.")
         text = f"{len(seen)} logins of {host} at {portal}, answered {', '.join(sorted(set(seen)))}"
-        return passed(f"{text}.") if set(seen) == {status} else failed(f"{text}; not {status}.")
+        good = set(seen) == {status}
+        return passed(f"{text}.") if good else failed(f"{text}; expected {status}.")
 
     return look
 
 
 @check
 def same_disk(first: str, second: str) -> Look:
-    """Two hosts see the same disk: serial number and size, of each that they ever had."""
+    """Two hosts see the same disk: one serial number and size in all their sessions."""
 
     def look(timeline: Timeline) -> Answer:
         disks = {

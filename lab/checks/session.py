@@ -1,4 +1,4 @@
-"""Checks of sessions and logins: what the host's kernel shows, and what was on the wire."""
+"""Checks of sessions in the host's kernel and of logins on the wire."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REDIRECTED = "0x0101"
 
 
 def sessions(timeline: Timeline, host: str, moment: str) -> dict[tuple[str, str], Event]:
-    """The sessions of `host` at `moment`, by target and session id; the last word counts."""
+    """The sessions of `host` at `moment`, by target and session id; the latest event counts."""
     return {
         (str(e["target"]), str(e["sid"])): e
         for e in timeline.events("session", host)
@@ -31,11 +31,10 @@ def _unseen(host: str, before: object, after: object) -> str:
 
 @check
 def session_survived(host: str) -> Look:
-    """Every session from before is there after: same SCSI devices, serials, sizes, LOGGED_IN.
+    """Every session survived: same SCSI devices, serial numbers and sizes, state LOGGED_IN.
 
-    With libiscsi there is no session in a host's kernel: what must survive is the disk that QEMU
-    has open (lab/host). A new iSCSI session may then carry it, as libiscsi never reinstates
-    one: the evidence tells how many did.
+    With libiscsi a host's kernel has no session. The disk that QEMU has open must survive
+    (lab/host). libiscsi never reinstates a session but makes a new one; the evidence names each.
     """
 
     def look(timeline: Timeline) -> Answer:
@@ -53,13 +52,13 @@ def session_survived(host: str) -> Look:
                 if now[key] != was[key]:
                     return failed(f"Session {sid} of {host}: {key} {was[key]} became {now[key]}.")
                 if was[key] is None:
-                    return unknown(f"Session {sid} of {host}: its {key} was never seen.")
+                    return unknown(f"Session {sid} of {host}: its {key} was not recorded.")
             if now.get("disks") != was.get("disks"):
                 had, has = _disks(was), _disks(now)
                 return failed(f"Session {sid} of {host}: its disks, {had}, became {has}.")
         kept = ", ".join(f"session {sid} on {e['device']}" for (_, sid), e in after.items())
         carried = _carried(timeline, host)
-        return passed(f"{host} still has {kept}: same serial number and size, LOGGED_IN.{carried}")
+        return passed(f"{host} kept {kept}: same serial number and size, LOGGED_IN.{carried}")
 
     return look
 
@@ -70,12 +69,12 @@ def _disks(session: Event) -> str:
 
 
 def _carried(timeline: Timeline, host: str) -> str:
-    """What a session is that libiscsi has, and by how many iSCSI sessions it came about."""
+    """With libiscsi: what the session stands for, and the ISIDs of its iSCSI sessions."""
     if config(timeline).get("initiator") != "libiscsi":
         return ""
     isids = {e["isid"]: None for e in logins(timeline, host) if e["status"] == "0x0000"}
     seen = f"; ISIDs that logged in: {', '.join(isids)}" if isids else ""
-    return f" With libiscsi that is the disk which QEMU has open{seen}."
+    return f" With libiscsi a session is the disk that QEMU has open{seen}."
 
 
 @check
@@ -92,7 +91,7 @@ def same_connection(host: str) -> Look:
             return unknown(f"No TCP connection of {host} was recorded before the fault.")
         if was != now:
             there = "; ".join(now) or "none"
-            return failed(f"The connection of {host} was {'; '.join(was)}, then {there}.")
+            return failed(f"The connection of {host} was {'; '.join(was)}; later {there}.")
         return passed(f"The same TCP connection before and after: {'; '.join(was)}.")
 
     return look
@@ -108,7 +107,7 @@ def served_at(host: str, portals: str | Collection[str], moment: str) -> Look:
         if not found:
             return unknown(f"No session of {host} was recorded at the moment {moment!r}.")
         current = sorted({str(e["current"]) for e in found.values()})
-        text = f"At the moment {moment!r} {host} is served at {', '.join(current)}"
+        text = f"{host} was served at {', '.join(current)} at the moment {moment!r}"
         if {ip_of(p) for p in current} <= wanted:
             return passed(f"{text}.")
         return failed(f"{text}; expected {' or '.join(sorted(wanted))}.")
@@ -133,9 +132,9 @@ def redirected_at_login(
     *,
     status: str = REDIRECTED,
 ) -> Look:
-    """The first login of `host` at the virtual port was redirected, and it is served elsewhere.
+    """The array redirected the first login of `host` at the virtual port and serves it elsewhere.
 
-    `to`: the addresses it may be sent to; None means any but the virtual one.
+    `to`: the addresses that the redirect may name; None: any but the virtual one.
     """
     wanted = as_set(to) if to is not None else None
 
@@ -165,14 +164,14 @@ def redirected_at_login(
         }
         if not served:
             return unknown(f"{text}; but no session of {host} was recorded after that.")
-        return passed(f"{text}; it is served at {', '.join(sorted(served))}.")
+        return passed(f"{text}; {host} is served at {', '.join(sorted(served))}.")
 
     return look
 
 
 @check
 def discovery_hides_ports(host: str, virtual: str) -> Look:
-    """Discovery from `host` names the virtual portal only (as iscsiadm printed it; on the wire)."""
+    """Discovery from `host` returns the virtual portal only, by iscsiadm and on the wire."""
 
     def look(timeline: Timeline) -> Answer:
         found = timeline.events("discovery", host)
@@ -181,15 +180,18 @@ def discovery_hides_ports(host: str, virtual: str) -> Look:
         for event in [*found, *timeline.events("discovery-wire", host)]:
             if {ip_of(p) for p in event["portals"]} != {ip_of(virtual)}:
                 named = ", ".join(event["portals"]) or "nothing"
-                return failed(f"Discovery from {host} named {named}; expected {virtual} only.")
-        return passed(f"Discovery from {host} named {', '.join(found[-1]['portals'])} only.")
+                return failed(f"Discovery from {host} returned {named}; expected {virtual} only.")
+        return passed(f"Discovery from {host} returned {', '.join(found[-1]['portals'])} only.")
 
     return look
 
 
 @check
 def new_login(host: str, portal: str) -> Look:
-    """After the first fault began, `host` logged in at `portal`: accepted or sent on, then up."""
+    """After the first fault began, `host` logged in at `portal` and its session came up.
+
+    `portal` accepts the login or redirects it.
+    """
 
     def look(timeline: Timeline) -> Answer:
         if not timeline.events("login"):
@@ -204,7 +206,7 @@ def new_login(host: str, portal: str) -> Look:
         after = [e for e in timeline.events("session", host) if e["t"] >= good[0]["t"]]
         text = f"The login of {host} at {good[0]['portal']} was answered {good[0]['status']}"
         if not after:
-            return unknown(f"{text}, but no session of it was recorded after that.")
+            return unknown(f"{text}, but no session was recorded after that.")
         if after[-1]["state"] != "LOGGED_IN":
             return failed(f"{text}, but its session is {after[-1]['state']}.")
         return passed(f"{text}; its session is at {after[-1]['current']}.")
@@ -214,10 +216,10 @@ def new_login(host: str, portal: str) -> Look:
 
 @check
 def sessions_spread(ports: Collection[str] | None = None) -> Look:
-    """The sessions of all hosts are spread over `ports` (all, if None): at most one apart.
+    """The sessions of all hosts spread over `ports` (None: all); counts differ by at most one.
 
-    A session belongs to the port that had its portal's address up when the session was recorded,
-    or to which the address is configured where the kernel was not watched.
+    A session belongs to the port that had its portal's address when it was recorded. Where the
+    kernel was not watched, it belongs to the port that the configuration gives the address to.
     """
 
     def look(timeline: Timeline) -> Answer:
@@ -230,14 +232,14 @@ def sessions_spread(ports: Collection[str] | None = None) -> Look:
         if not counted:
             return unknown("The configuration names no ports.")
         if not current:
-            return unknown("No session that is logged in was recorded.")
+            return unknown("No session in state LOGGED_IN was recorded.")
         load: Counter[str] = Counter()
         for event in current:
             ip = ip_of(event["current"])
             at = owners_at(timeline, ip, event["t"]) or {p for p in known if ip in known[p]}
             if len(at) != 1:
                 where = "the virtual address" if ip in virtual_addresses(timeline) else ip
-                return failed(f"The session of {event['where']} is at {where}, which is no port's.")
+                return failed(f"The session of {event['where']} is at {where}, not at a port.")
             load.update(at)
         shares = [load[p] for p in counted]
         text = ", ".join(

@@ -1,4 +1,4 @@
-"""Verdicts, findings, and how checks are made and judged."""
+"""Verdicts and findings, and the decorator that makes checks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found: `evidence` is a sentence or two with the figures it rests on."""
+    """The result of one check; `evidence` is a sentence or two with the figures behind it."""
 
     name: str
     verdict: Verdict
@@ -37,18 +37,18 @@ class Finding:
 
 Answer = tuple[Verdict, str]
 Check = Callable[[Timeline], Finding]
-"""A pure function from a timeline to a finding; those of this package also have a `name`."""
+"""A pure function from a timeline to a finding; the checks of this package have a `name`."""
 
 Look = Callable[[Timeline], Answer]
 """What a check does with a timeline: the function that its factory returns."""
 
 FACTORIES: dict[str, Callable[..., Check]] = {}
-"""Every check there is, by the name of its factory."""
+"""All checks, by the name of their factory."""
 
 
 @dataclass(frozen=True)
 class NamedCheck:
-    """A check that knows its name before it looks, so that one that breaks can be reported."""
+    """A check with a name, so that a report can name it even if it raises."""
 
     name: str
     look: Look
@@ -84,22 +84,22 @@ def check(factory: Callable[P, Look]) -> Callable[P, NamedCheck]:
 
 
 def passed(evidence: str) -> Answer:
-    """It holds."""
+    """The answer that the check holds."""
     return Verdict.PASS, evidence
 
 
 def failed(evidence: str) -> Answer:
-    """It does not hold."""
+    """The answer that the check does not hold."""
     return Verdict.FAIL, evidence
 
 
 def unknown(evidence: str) -> Answer:
-    """The timeline does not say whether it holds."""
+    """The answer that the timeline has too little evidence."""
     return Verdict.UNKNOWN, evidence
 
 
 def judge(timeline: Timeline, checks: Iterable[Check]) -> list[Finding]:
-    """What each check finds; one that raises is a finding `unknown` with the reason."""
+    """The finding of each check; a check that raises gives `unknown` with the reason."""
     findings = []
     for one in checks:
         try:
@@ -112,7 +112,7 @@ def judge(timeline: Timeline, checks: Iterable[Check]) -> list[Finding]:
 
 
 def overall(findings: Sequence[Finding] | Sequence[Mapping[str, Any]]) -> Verdict:
-    """Fail if any fails; else unknown if any is unknown or there is none; else pass."""
+    """Fail if any finding fails; else unknown if any is unknown or there is none; else pass."""
     verdicts = {Verdict(f.verdict if isinstance(f, Finding) else f["verdict"]) for f in findings}
     if Verdict.FAIL in verdicts:
         return Verdict.FAIL

@@ -1,4 +1,4 @@
-"""The commands `lab bench …`."""
+"""The `lab bench` commands."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lab.guest import image as images
 from lab.run import run as runs
 from lab.run.progress import Progress
 
-bench_app = typer.Typer(help="Measurements, each beside an alternative.", no_args_is_help=True)
+bench_app = typer.Typer(help="Measurements, each against an alternative.", no_args_is_help=True)
 _out = Console(highlight=False)
 
 
@@ -30,7 +30,7 @@ def bench_boot(
     trials: Annotated[int, typer.Option(help="Boots of each kind.", min=1)] = 10,
     as_json: Json = False,
 ) -> None:
-    """How soon a host can be used, beside its bare kernel."""
+    """Measure how fast a host boots, against its bare kernel."""
     from lab.bench import boot
 
     machine.require_for_runs()
@@ -50,16 +50,16 @@ def bench_boot(
 def bench_failover(
     trials: Annotated[int, typer.Option(help="Failovers of each method.", min=1)] = 10,
     method: Annotated[
-        list[str] | None, typer.Option(help="Measure this one only; may be repeated.")
+        list[str] | None, typer.Option(help="Measure this method only; may be repeated.")
     ] = None,
-    fault: Annotated[str, typer.Option(help="carrier, silent or power.")] = "carrier",
+    fault: Annotated[str, typer.Option(help="One of carrier, silent, power.")] = "carrier",
     probe_interval_ms: ProbeInterval = Probing.interval_ms,
     probe_count: ProbeCount = Probing.count,
     release: Release = images.DEFAULT_RELEASE,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """How long a disk stands still when its port dies, beside what people use today."""
+    """Measure the stall of a disk when its port dies, against other failover methods."""
     from lab.bench import failover, power, publish
     from lab.bench.methods import METHODS
 
@@ -68,7 +68,7 @@ def bench_failover(
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     folder = out or Path("runs") / f"{stamp}-bench-failover"
     if fault == "power" and probing != Probing():
-        raise BadInput("--fault power: heads are not probed by --probe-…; leave these out")
+        raise BadInput("--fault power takes no --probe-interval-ms and no --probe-count")
     measure = power.run if fault == "power" else partial(failover.run, probing=probing)
     names = method or [*(power.METHODS if fault == "power" else METHODS)]
     run_folder = runs.make_folder(folder, 1 << 20)
@@ -93,10 +93,10 @@ def bench_failover(
 
 @bench_app.command("relay")
 def bench_relay(
-    rounds: Annotated[int, typer.Option(help="Rounds, each direct and through it.", min=1)] = 15,
+    rounds: Annotated[int, typer.Option(help="Rounds, each direct and relayed.", min=1)] = 15,
     as_json: Json = False,
 ) -> None:
-    """What the relay at the data ports costs, beside the direct path; exit 1 if too much."""
+    """Measure the relay's throughput against the direct path; exit 1 if it is too low."""
     from lab.bench import relay
 
     with Progress("bench relay") as progress:
@@ -120,7 +120,7 @@ def bench_endurance(
     release: Release = images.DEFAULT_RELEASE,
     as_json: Json = False,
 ) -> None:
-    """Many failovers in a row under load; exit 1 if anything was lost or wears out."""
+    """Fail over many times under load; exit 1 if data is lost or the controller grows."""
     from lab.bench import endurance
 
     machine.require_for_runs()
@@ -137,13 +137,13 @@ def bench_endurance(
 
 @bench_app.command("alarms")
 def bench_alarms(
-    minutes: Annotated[float, typer.Option(help="How long.", min=0.2)] = 10.0,
+    minutes: Annotated[float, typer.Option(help="Duration.", min=0.2)] = 10.0,
     probe_interval_ms: ProbeInterval = Probing.interval_ms,
     probe_count: ProbeCount = Probing.count,
     release: Release = images.DEFAULT_RELEASE,
     as_json: Json = False,
 ) -> None:
-    """False alarms of the controller on a machine as busy as can be; exit 1 if there is one."""
+    """Count the controller's false alarms on a fully loaded machine; exit 1 if any."""
     from lab.bench import alarms
 
     probing = Probing(probe_interval_ms, probe_count)

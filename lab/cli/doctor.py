@@ -1,4 +1,4 @@
-"""What a machine must have for labs, and how to get what it lacks."""
+"""What a machine needs for labs, and how to install it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ PROGRAMS = {
 }  # fmt: skip
 """Programs that labs start, and the Debian package of each."""
 IMAGE_PROGRAMS = {"mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs"}
-"""Programs that build images: not needed where the image is there."""
+"""Programs that build images; needed only until the image is built."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that labs need, or only some options if not `needed`: what to do without it."""
+    """One requirement and its `remedy`; only some options need it if `needed` is False."""
 
     what: str
     ok: bool
@@ -36,7 +36,7 @@ class Finding:
     needed: bool = True
 
     def as_json(self) -> dict[str, object]:
-        """For --json."""
+        """The finding as --json prints it."""
         return asdict(self)
 
 
@@ -78,7 +78,7 @@ def _kind(what: str, find: Callable[[str], object], name: str) -> Finding:
 
 
 def _sandbox() -> Finding:
-    """Try it: a sandbox whose work is to do nothing."""
+    """Try to make a sandbox in which nothing runs."""
     probe = "import sys; from lab import sandbox; sys.exit(sandbox.run(lambda: 0))"
     done = subprocess.run(
         [sys.executable, "-c", probe], capture_output=True, text=True, check=False
@@ -88,11 +88,11 @@ def _sandbox() -> Finding:
 
 
 def require_for_runs() -> None:
-    """Raise Missing, naming all that is missing at once, unless labs can run here."""
+    """Raise Missing, with the list of all that is missing, unless labs can run here."""
     missing = [f for f in _programs() if not f.ok]
     if missing:
         lines = "; ".join(f"{f.what}: {f.remedy}" for f in missing)
-        raise Missing(f"not on this machine: {lines}")
+        raise Missing(f"this machine lacks {lines}")
 
 
 def _programs() -> list[Finding]:
@@ -101,7 +101,7 @@ def _programs() -> list[Finding]:
 
 
 def examine() -> list[Finding]:
-    """All that labs need, in the order in which to get it, and then what only some options do."""
+    """All requirements in the order to install them; those of some options only come last."""
     builders = [_program(name, package) for name, package in IMAGE_PROGRAMS.items()]
     image = release.find(release.DEFAULT_RELEASE)
     return [

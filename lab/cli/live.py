@@ -1,4 +1,4 @@
-"""The commands for a lab that stays up: `lab up` and what is ordered of it then."""
+"""Orders to a lab that `lab up` keeps up."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ from lab.run import desk
 _out = Console(highlight=False)
 
 Run = Annotated[
-    Path | None, typer.Option("--run", help="Run folder of the lab, if runs/ has not just it.")
+    Path | None,
+    typer.Option("--run", help="Run folder; needed unless exactly one lab is up in runs/."),
 ]
 Port = Annotated[str, typer.Argument(help="A port of the array.")]
-Cable = Annotated[str, typer.Argument(help="A port of the array, or a host.")]
+Cable = Annotated[str, typer.Argument(help="Its end: a port of the array, or a host.")]
 
 
 def add_to(app: typer.Typer) -> None:
-    """Make the orders commands of `app`."""
+    """Add a command for each order to `app`."""
     for command in (status, move_vip, drain, undrain, rebalance, pull, plug, down):
         app.command()(command)
 
 
 def status(run: Run = None, as_json: Json = False) -> None:
-    """Show the lab that is up: who has which address, who serves which host."""
+    """Show which port has each address, and which hosts it serves."""
     _order("status", None, run, as_json)
 
 
 def move_vip(
-    port: Annotated[str | None, typer.Argument(help="A port; none: where it is at home.")] = None,
+    port: Annotated[str | None, typer.Argument(help="A port; none: its home port.")] = None,
     run: Run = None,
     as_json: Json = False,
 ) -> None:
@@ -43,22 +44,22 @@ def move_vip(
 
 
 def drain(port: Port, run: Run = None, as_json: Json = False) -> None:
-    """Empty a port: its addresses go to others, until it is undrained."""
+    """Move a port's addresses to other ports until `lab undrain`."""
     _order("drain", port, run, as_json)
 
 
 def undrain(port: Port, run: Run = None, as_json: Json = False) -> None:
-    """Let a drained port be used again."""
+    """Use a drained port again."""
     _order("undrain", port, run, as_json)
 
 
 def rebalance(run: Run = None, as_json: Json = False) -> None:
-    """Ask hosts, one at a time, to log out and come back where there are fewer sessions."""
+    """Ask hosts, one at a time, to log out and log in at a port with fewer sessions."""
     _order("rebalance", None, run, as_json)
 
 
 def pull(name: Cable, run: Run = None, as_json: Json = False) -> None:
-    """Pull a cable: its link goes dark."""
+    """Pull a cable: the link goes down."""
     _order("pull", name, run, as_json)
 
 
@@ -68,7 +69,7 @@ def plug(name: Cable, run: Run = None, as_json: Json = False) -> None:
 
 
 def down(run: Run = None) -> None:
-    """End the lab: it is judged and reported, where it was started."""
+    """End the lab; `lab up` then judges it and writes the report."""
     desk.order(desk.find(run, Path("runs")), "down")
 
 
@@ -93,5 +94,5 @@ def _show(told: dict[str, Any]) -> None:
     if without:
         _out.print(f"without a session: {' '.join(without)}")
     if told["pulled"]:
-        _out.print(f"cables that are out: {' '.join(told['pulled'])}")
-    _out.print(f"{told['writes']} writes so far")
+        _out.print(f"pulled cables: {' '.join(told['pulled'])}")
+    _out.print(f"{told['writes']} acknowledged writes so far")

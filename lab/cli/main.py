@@ -1,4 +1,4 @@
-"""The command `lab`: reads what is asked, hands it to those who do it, shows the outcome."""
+"""The command `lab`: it reads the arguments, calls what does the work, and prints the result."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-image_app = typer.Typer(help="Release images that hosts boot from.", no_args_is_help=True)
+image_app = typer.Typer(help="The images that hosts boot from.", no_args_is_help=True)
 app.add_typer(image_app, name="image")
 app.add_typer(bench_app, name="bench")
 
@@ -46,14 +46,16 @@ Topology = Annotated[
     str | None, typer.Option("--topology", help="A name in topologies/, or a .py file.")
 ]
 Target = Annotated[
-    str | None, typer.Option("--target", help="Target engine: tgt (if it can do it) or lio.")
+    str | None, typer.Option("--target", help="Target engine: tgt or lio; default: the scenario's.")
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Fixes what is written where.", min=0, max=2**63)]
+Seed = Annotated[
+    int, typer.Option("--seed", help="Fixes content and order of the writes.", min=0, max=2**63)
+]
 
 
 @app.command("list")
 def list_scenarios(as_json: Json = False) -> None:
-    """List the scenarios of the catalogue."""
+    """List the scenarios."""
     known = [s for s in scenarios.catalogue().values() if s.listed]
     if as_json:
         rows = [
@@ -71,7 +73,7 @@ def list_scenarios(as_json: Json = False) -> None:
 
 @app.command()
 def run(
-    names: Annotated[list[str], typer.Argument(help="Scenarios, or FILE.py:name of your own.")],
+    names: Annotated[list[str], typer.Argument(help="Scenarios, or your own as FILE.py:name.")],
     release: Release = images.DEFAULT_RELEASE,
     topology: Topology = None,
     target: Target = None,
@@ -80,7 +82,7 @@ def run(
     initiator: Initiator = DEFAULT_INITIATOR,
     as_json: Json = False,
 ) -> None:
-    """Run scenarios; exit 0 pass, 1 fail, 2 bad input, 3 something missing, 4 unknown."""
+    """Run scenarios. Exit codes: 0 pass, 1 fail, 2 bad input, 3 missing software, 4 unknown."""
     raise typer.Exit(_run(names, release, topology, target, out, seed, initiator, as_json))
 
 
@@ -92,7 +94,7 @@ def up(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Keep a lab up, to be acted on from another terminal until `lab down`."""
+    """Start a lab and keep it up until `lab down`; control it from another terminal."""
     names = ["by-hand"]
     raise typer.Exit(_run(names, release, topology, target, out, 1, DEFAULT_INITIATOR, as_json))
 
@@ -108,7 +110,7 @@ def demo(
     initiator: Initiator = DEFAULT_INITIATOR,
     as_json: Json = False,
 ) -> None:
-    """Show redirection, takeover of a dead port, and reassignment of the virtual port."""
+    """Run three scenarios: redirection, port takeover, reassignment of the virtual port."""
     raise typer.Exit(_run([*_DEMO], release, None, target, out, 1, initiator, as_json))
 
 
@@ -140,7 +142,7 @@ def _run(
         for plan in plans:
             results.append({**runs.run(plan), "folder": str(plan.shown)})
     finally:
-        # What has run is told whatever became of the rest, which leaves no empty folders.
+        # Show the runs that ended even if a later one fails; unused folders go away.
         for plan in plans[len(results) :]:
             runs.discard_unused(plan.folder)
         if results and as_json:
@@ -159,7 +161,7 @@ def _folder(out: Path | None, stamp: str, name: str, number: int, count: int) ->
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """Say whether all is there that labs need, and how to get what is not."""
+    """Check what this machine lacks for labs, and say how to install it."""
     findings = machine.examine()
     if as_json:
         print(json.dumps([f.as_json() for f in findings], indent=1))
@@ -181,7 +183,7 @@ def image_build(
     ] = images.DEFAULT_RELEASE,
     fresh: Annotated[bool, typer.Option(help="Build it again with today's packages.")] = False,
 ) -> None:
-    """Build the image of a release, unless it is there."""
+    """Build the image of a release if it is not there yet."""
     with Progress(f"image of {release}") as progress:
         image = images.build(release, progress.say, fresh=fresh)
     size = sum(f.stat().st_blocks * 512 for f in image.path.rglob("*") if f.is_file())
@@ -190,7 +192,7 @@ def image_build(
 
 @image_app.command("list")
 def image_list(as_json: Json = False) -> None:
-    """List the releases and whether their image is built."""
+    """List the releases and the paths of their images."""
     found = {name: images.find(name) for name in images.RELEASES}
     if as_json:
         print(json.dumps({n: str(i.path) if i else None for n, i in found.items()}, indent=1))
@@ -201,7 +203,7 @@ def image_list(as_json: Json = False) -> None:
 
 @app.command()
 def report(folder: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
-    """Write report.html of a run folder anew."""
+    """Write report.html of a run folder again."""
     from lab.report import write_report
 
     _out.print(str(write_report(folder)), soft_wrap=True)
@@ -217,9 +219,9 @@ def _check_working_directory() -> None:
 
 
 def main() -> None:
-    """The command's entry: turns every error that is not a bug of ours into one message."""
+    """Run the command; every expected error becomes one message and an exit code."""
     if os.geteuid() != 0:
-        # Debian keeps these off an ordinary user's PATH; tgtd and brctl are there.
+        # tgtd and brctl are in sbin, which Debian leaves out of an ordinary user's PATH.
         os.environ["PATH"] = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
     try:
         _check_working_directory()
@@ -237,7 +239,7 @@ def main() -> None:
         print(f"lab: {error}", file=sys.stderr)
         status = error.exit_code
     except BrokenPipeError:
-        # Whoever reads wants no more; nor shall the interpreter say so when it flushes.
+        # The reader has closed the pipe. The interpreter must not complain when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
     except OSError as refused:

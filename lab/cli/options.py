@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 Release = Annotated[str, typer.Option("--release", help="Debian release of the hosts.")]
-Out = Annotated[Path | None, typer.Option("--out", help="Run folder; must not be there yet.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Run folder; it must not exist yet.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Initiator = Annotated[
-    str, typer.Option("--initiator", help="The hosts' initiator: open-iscsi, or libiscsi in QEMU.")
+    str, typer.Option("--initiator", help="Initiator of the hosts: open-iscsi or libiscsi.")
 ]
 ProbeInterval = Annotated[
-    float, typer.Option("--probe-interval-ms", help="A round of the controller's probes each so.")
+    float, typer.Option("--probe-interval-ms", help="Milliseconds between probe rounds.")
 ]
 ProbeCount = Annotated[
-    int, typer.Option("--probe-count", help="A port is silent after so many rounds unheard.")
+    int, typer.Option("--probe-count", help="Missed probe rounds before a port counts as silent.")
 ]

@@ -1,4 +1,4 @@
-"""Tables for people."""
+"""Tables for the terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COLOURS = {"pass": "green", "fail": "red", "unknown": "yellow"}
 
 
 def scenarios_table(scenarios: Iterable[Scenario]) -> Table:
-    """The catalogue, a row each."""
+    """A table with a row for each scenario."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("scenario", style="bold", no_wrap=True)
     table.add_column("what happens")
@@ -34,9 +34,9 @@ def _only_with(one: Scenario) -> str:
 
 
 def print_results(console: Console, results: Sequence[dict[str, Any]]) -> None:
-    """What was done, which port served before and after, the longest gap, verdict, where to look.
+    """Print a row for each run: scenario, serving ports, longest gap, verdict.
 
-    Below the table stand the checks that did not pass, with their evidence, and the run folders.
+    The checks that did not pass follow with their evidence, then the reports.
     """
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("what was done", "served by", "longest gap", "verdict"):
@@ -63,7 +63,7 @@ def print_results(console: Console, results: Sequence[dict[str, Any]]) -> None:
 
 
 def _served(result: dict[str, Any]) -> str:
-    """For each host the port before and after: "h1: p1 → p2", "h2: p3"."""
+    """The serving port of each host, before and after: "h1: p1 → p2", "h2: p3"."""
     lines = []
     for host, seen in sorted(result.get("served", {}).items()):
         moments = [seen[m] for m in ("before", "after") if m in seen] or [*seen.values()]

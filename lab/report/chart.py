@@ -1,4 +1,4 @@
-"""The geometry of a chart: lanes over one time axis, in the units of its viewBox."""
+"""The geometry of a chart: lanes on one time axis, in units of the SVG viewBox."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_GAPS = 12
 MOST_IN_TITLE = 12
 COLOURS = 6
 CHARACTER = 6.3
-"""Width of one character of a label, about."""
+"""The approximate width of one character of a label."""
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Mark:
 
 @dataclass
 class Lane:
-    """One row: a name, and what is drawn in it."""
+    """One row of the chart: its name and its contents."""
 
     name: str
     detail: str
@@ -66,7 +66,7 @@ class Lane:
 
 @dataclass
 class Chart:
-    """All that the template needs to draw one."""
+    """A chart as the template draws it."""
 
     width: float
     height: float
@@ -94,9 +94,10 @@ class _Scale:
 def draw(
     run: Run, begin: float, end: float, *, origin: float | None = None, labels: bool = False
 ) -> Chart:
-    """The chart of `run` from `begin` to `end`; the axis counts from `origin` (the load's start).
+    """The chart of `run` from `begin` to `end` (Unix seconds).
 
-    With `labels` the events are named in the chart, for a chart of a short time.
+    The axis counts from `origin` (None: the start of the load). With `labels` the chart names the
+    events; that suits a short time.
     """
     scale = _Scale(begin, end)
     zero = run.origin if origin is None else origin
@@ -133,7 +134,7 @@ def draw(
 
 
 def _spans(run: Run, scale: _Scale, height: float) -> list[Box]:
-    """The times of faults; those that begin at one place share a span."""
+    """The spans of the faults; faults that begin at the same place share one."""
     found: list[Box] = []
     labelled = 0.0
     for fault in run.faults:
@@ -219,7 +220,7 @@ def _wire(run: Run, event: Event) -> tuple[Event, str, str, str]:
 def _marks(
     found: Iterable[tuple[Event, str, str, str]], scale: _Scale, lane: Lane, labels: bool
 ) -> None:
-    """Put events in a lane; those at one place share a mark, whose tooltip names them all."""
+    """Put events in a lane; events at the same place share a mark and its tooltip."""
     rows: list[float] = []
     for event, shape, colour, text in sorted(found, key=lambda f: f[0]["t"]):
         if not scale.holds(event["t"]):

@@ -1,4 +1,4 @@
-"""What a report shows, taken from a result and a timeline: no geometry, no text."""
+"""The facts of a run that the report shows, from result and timeline."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lab.timeline import Event, Timeline
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault from `begin` to `end` (Unix seconds; the end of the run if it was not ended)."""
+    """A fault from `begin` to `end`, Unix seconds; `end` is the run's end if it did not end."""
 
     name: str
     where: str
@@ -28,7 +28,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Segment:
-    """From `begin` to `end`, `address` was at `port` ('' if nobody knows)."""
+    """From `begin` to `end` (Unix seconds) `port` had `address`; '' if unknown."""
 
     begin: float
     end: float
@@ -37,14 +37,14 @@ class Segment:
 
 
 class Run:
-    """A finished run. Times are Unix seconds; `origin` is what the report calls zero."""
+    """A finished run. Times are Unix seconds; `origin` is zero on the report's axis."""
 
     def __init__(self, result: dict[str, Any], timeline: Timeline) -> None:
         self.result, self.timeline = result, timeline
         self.by_kind: dict[str, list[Event]] = defaultdict(list)
         for event in timeline:
             self.by_kind[event["kind"]].append(event)
-        # A second timeline without the I/O, which is most of it, for what reads it many times.
+        # Most events are I/O. Readers that scan the timeline often use this one without I/O.
         self.quiet = Timeline()
         self.quiet.extend(e for kind, found in self.by_kind.items() if kind != "io" for e in found)
         times = [e["t"] for e in self.quiet if e["kind"] != "config"] + [
@@ -54,7 +54,7 @@ class Run:
         loads = [e["t"] for e in self.by_kind["load"] if e.get("phase") == "begin"]
         first = min(times, default=0.0)
         self.origin = min(loads, default=first)
-        # What happened long before the load (booting) would squeeze the rest.
+        # Booting, long before the load, would squeeze the rest of the chart.
         early = [e["t"] for e in self.quiet if e["kind"] in ("login", "fault", "session")]
         self.begin = min([self.origin, *early])
         margin = 0.01 * (self.end - self.begin)
@@ -62,7 +62,7 @@ class Run:
 
     @cached_property
     def ports(self) -> list[str]:
-        """The array's ports, in the order of the configuration, then as they came up."""
+        """The array's ports in the order of the configuration; others follow as they came up."""
         named = list(port_addresses(self.quiet))
         return list(dict.fromkeys([*named, *(e["where"] for e in self.by_kind["address"])]))
 
@@ -73,13 +73,13 @@ class Run:
 
     @cached_property
     def hosts(self) -> list[str]:
-        """The hosts that did something."""
+        """The hosts that have events, sorted."""
         kinds = ("load", "io", "session", "login")
         return sorted({str(e["where"]) for kind in kinds for e in self.by_kind[kind]})
 
     @cached_property
     def completed(self) -> dict[str, list[float]]:
-        """Host -> when its operations completed with status ok, sorted."""
+        """Host -> the times of its good completions, sorted."""
         found: dict[str, list[float]] = defaultdict(list)
         for event in self.by_kind["io"]:
             if event.get("status") == "ok":
@@ -126,13 +126,13 @@ class Run:
 
     @cached_property
     def owners(self) -> dict[str, list[Owned]]:
-        """Address -> who had it from when on; the virtual ones first."""
+        """Address -> its owners over time; virtual addresses come first."""
         addresses = dict.fromkeys(ip_of(e["address"]) for e in self.by_kind["address"])
         ordered = [*(a for a in self.virtual if a in addresses), *addresses]
         return {address: ownership(self.quiet, address) for address in dict.fromkeys(ordered)}
 
     def port_at(self, address: str, t: float) -> str:
-        """The port that has `address` at `t`, else the one it is configured on, else ''."""
+        """The port that has `address` at `t`; if unknown, its configured port, or ''."""
         states = self.owners.get(ip_of(address), [])
         at = bisect_right([s.t for s in states], t)
         if at and states[at - 1].ports:
@@ -143,7 +143,7 @@ class Run:
         return next((p for p, listed in known.items() if ip_of(address) in listed), "")
 
     def held(self, address: str, begin: float, end: float) -> list[Segment]:
-        """Which port had `address` between `begin` and `end`."""
+        """The ports that had `address` between `begin` and `end`, in order."""
         changes = [s.t for s in self.owners.get(ip_of(address), []) if begin < s.t < end]
         points = [begin, *changes, end]
         found: list[Segment] = []
@@ -156,7 +156,7 @@ class Run:
 
     @cached_property
     def served(self) -> dict[str, list[Segment]]:
-        """Host -> which port served it: by logins on the wire, else by what sessions said."""
+        """Host -> the ports that served it: by logins on the wire, or by recorded sessions."""
         found = {}
         for host in self.hosts:
             accepted = [
@@ -181,7 +181,7 @@ class Run:
 
     @cached_property
     def announced(self) -> list[Event]:
-        """Announcements, each once, however many places it passed."""
+        """The announcements, each once even if several captures saw it."""
         found: dict[tuple[str, str, int], Event] = {}
         for event in self.by_kind["announcement"]:
             key = (str(event["address"]), str(event.get("mac")), round(event["t"] * 1000))

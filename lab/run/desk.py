@@ -1,4 +1,4 @@
-"""The desk of a lab that stays up: orders from another terminal, by a socket in its run folder."""
+"""The desk of a lab that stays up takes orders through a socket in the run folder."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ Obey = Callable[[dict[str, Any]], dict[str, Any]]
 
 @contextmanager
 def _address(folder: Path) -> Iterator[str]:
-    """The address of the socket in `folder`, however long its path is: 108 bytes are the limit of
-    one (unix(7)), so it goes through a descriptor of the folder."""
+    """The address of the socket in `folder`, by a descriptor of the folder.
+
+    A socket's path has at most 108 bytes (unix(7)); a run folder's path may be longer.
+    """
     handle = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     try:
         yield f"/proc/self/fd/{handle}/{SOCKET}"
@@ -30,10 +32,10 @@ def _address(folder: Path) -> Iterator[str]:
 
 
 def serve(folder: Path, obey: Obey) -> None:
-    """Take orders at the run folder, one at a time, until `down` is one; then that is answered.
+    """Take orders at the run folder, one at a time; return after the order `down`.
 
-    An order is a JSON object with `command`, and so is the answer: what `obey` returns, or, when it
-    raises a LabError, {"error", "exit_code"}. Only this user may give orders.
+    An order is a JSON object with `command`. The answer is the object that `obey` returns, or
+    {"error", "exit_code"} if it raises LabError. Only this user may give orders.
     """
     with _address(folder) as address, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as desk:
         before = os.umask(0o177)
@@ -52,12 +54,12 @@ def serve(folder: Path, obey: Obey) -> None:
 def _serve_one(desk: socket.socket, obey: Obey) -> bool:
     connection, _ = desk.accept()
     with connection, connection.makefile("rw", encoding="utf-8") as file:
-        # Who connects and says nothing must not keep others from it.
+        # A client that connects and says nothing must not block the others.
         connection.settimeout(5.0)
         try:
             order = dict(json.loads(file.readline()))
         except (ValueError, TypeError, OSError):
-            return False  # no order: somebody looked whether the lab is up
+            return False  # no order: a client that looked whether the lab is up
         try:
             answer = obey(order)
         except LabError as error:
@@ -66,14 +68,14 @@ def _serve_one(desk: socket.socket, obey: Obey) -> bool:
             file.write(json.dumps(answer) + "\n")
             file.flush()
         except OSError:
-            pass  # it did not wait for the answer; what was ordered is done
+            pass  # the client did not wait for the answer; the order is done
         return order.get("command") == "down"
 
 
 def find(folder: Path | None, runs: Path) -> Path:
     """The run folder of the lab that is up: `folder`, or the only one in `runs`.
 
-    Raises BadInput, with what there is, unless there is exactly one.
+    Raises BadInput with the labs that are up unless exactly one is.
     """
     if folder is not None:
         if not _is_up(folder):
@@ -81,9 +83,9 @@ def find(folder: Path | None, runs: Path) -> Path:
         return folder
     up = [one.parent for one in sorted(runs.glob(f"*/{SOCKET}")) if _is_up(one.parent)]
     if not up:
-        raise BadInput(f"no lab is up in {runs}/; start one with `lab up`, or name its --run")
+        raise BadInput(f"no lab is up in {runs}/; start one with `lab up`, or give --run FOLDER")
     if len(up) > 1:
-        raise BadInput(f"several labs are up; say which: --run {' or '.join(map(str, up))}")
+        raise BadInput(f"several labs are up; choose one: --run {' or '.join(map(str, up))}")
     return up[0]
 
 
@@ -107,10 +109,10 @@ def _connect(folder: Path) -> socket.socket:
 
 
 def order(folder: Path, command: str, **details: Any) -> dict[str, Any]:
-    """Give the lab at `folder` an order and return its answer.
+    """Give the lab at `folder` an order and return the answer.
 
-    Raises BadInput when the lab refuses it, LabError when it fails or there is no answer within a
-    minute.
+    Raises BadInput if the lab refuses the order, LabError if the order fails or no answer comes
+    within a minute.
     """
     with _connect(folder) as client, client.makefile("rw", encoding="utf-8") as file:
         client.settimeout(_ANSWER_SECONDS)
@@ -119,7 +121,7 @@ def order(folder: Path, command: str, **details: Any) -> dict[str, Any]:
             file.flush()
             answer = dict(json.loads(file.readline()))
         except (OSError, ValueError):
-            raise LabError(f"{folder}: the lab gave no answer to `{command}`") from None
+            raise LabError(f"{folder}: the lab did not answer `{command}`") from None
     if "error" in answer:
         raise (BadInput if answer["exit_code"] == 2 else LabError)(answer["error"])
     return answer

@@ -46,8 +46,7 @@ Say = Callable[[str], None]
 
 @dataclass
 class Setup:
-    """What a lab is made of: topology, image of the release, policy and engine of the array, and
-    its hosts' initiator."""
+    """The parts of a lab: topology, release image, the array's policy and engine, initiator."""
 
     topo: ArrayTopo
     image: Image
@@ -59,21 +58,21 @@ class Setup:
 
 
 def give_queues(runner: Runner, interfaces: Sequence[str]) -> None:
-    """Give interfaces the queue that every network card has, and a veth has not.
+    """Give each interface a queue, as a network card has one and a veth has none.
 
-    Without one TCP is told when the other end takes no frame any more (veth_xmit,
-    drivers/net/veth.c), and sends it after 200 ms, as if a window were closed (tcp_probe0_base,
-    include/net/tcp.h). A cable that is pulled tells nobody.
+    A veth without a queue tells TCP that its peer drops frames (veth_xmit, drivers/net/veth.c). TCP
+    then sends again after 200 ms, as for a closed window (tcp_probe0_base, include/net/tcp.h). A
+    real pulled cable tells TCP nothing.
     """
     lines = [f"qdisc replace dev {name} root pfifo limit 1000" for name in interfaces]
     runner.run(["tc", "-batch", "-"], stdin="\n".join(lines))
 
 
 class Lab(AbstractContextManager["Lab"]):
-    """Build it, run a scenario on it, take it down: `with Lab(setup, folder, timeline) as lab`.
+    """A running lab: `with Lab(setup, folder, timeline, say) as lab` builds it and takes it down.
 
-    Needs the sandbox. `say` is told in a few words what is being done. Whatever is started has its
-    end registered at once, and ends in the reverse order.
+    Needs the sandbox. `say` gets each step in a few words. Whatever is started registers its end at
+    once; the ends run in reverse order.
     """
 
     def __init__(self, setup: Setup, folder: Folder, timeline: Timeline, say: Say) -> None:
@@ -109,7 +108,7 @@ class Lab(AbstractContextManager["Lab"]):
         self._undo.callback(sandbox.unmount, self.folder.work)
         keys = Keys.make()
         space = GuestSpace.prepare(self.setup.image, self.folder.work)
-        # Before there are nodes: each gets a copy of the mounts that there are then.
+        # Before the nodes start, because each node copies the mounts of that moment.
         sandbox.bind(self.folder.disks, space.root / "luns")
         # Engines take no path with blanks or commas, which that of a run folder may have.
         disks = os.open(self.folder.disks, os.O_PATH)
@@ -137,7 +136,7 @@ class Lab(AbstractContextManager["Lab"]):
 
     def _network(self) -> Mininet:
         setLogLevel("critical")
-        # Its first use would raise limits of the whole machine (mininet.util.fixLimits).
+        # Mininet would raise limits of the whole machine at its first use (mininet.util.fixLimits).
         Mininet.inited = True
         topo = self.setup.topo
         kernels = [*topo.initiators] if self._initiators.own_kernel else []
@@ -150,9 +149,9 @@ class Lab(AbstractContextManager["Lab"]):
             kernels.append(topo.storage.name)
         for name in kernels:
             topo.setNodeInfo(name, {**topo.nodeInfo(name), "cls": KernelHost})
-        # One interface more in the switch's namespace, so that no veth has the number of its peer
-        # in another: the kernel then takes it for a device without one, and tells of its carrier
-        # up to a second later (linkwatch_urgent_event, net/core/link_watch.c).
+        # An extra interface, so that no veth has the same index as its peer in another namespace.
+        # The kernel takes a veth with its peer's index for a device without a peer, and reports its
+        # carrier up to a second late (linkwatch_urgent_event, net/core/link_watch.c).
         self.switch.run(["ip", "link", "add", "first", "type", "bridge"])
         net = Mininet(topo=topo, switch=LinuxBridge, controller=None, waitConnected=False)
         self._undo.callback(net.stop)
@@ -171,7 +170,7 @@ class Lab(AbstractContextManager["Lab"]):
         kernel.power_on()
 
     def _address(self, spec: HostSpec, node: Host) -> None:
-        """Give a host without a kernel of its own its addresses."""
+        """Put the addresses on a host that has no kernel of its own."""
         lines = [f"link set {name} up" for name in ("lo", spec.interface)]
         for address in spec.addresses:
             nodad = " nodad" if address.version == 6 else ""
@@ -219,7 +218,7 @@ class Lab(AbstractContextManager["Lab"]):
         topo = self.setup.topo
         at = {p.name: net[p.node] for p in topo.storage.ports}
         macs = {
-            # A kernel of its own has cards of its own at the same cables.
+            # A guest has its own MAC on the cable.
             p.name: mac_of(p.interface)
             if isinstance(at[p.name], KernelHost)
             else at[p.name].intf(p.interface).MAC()
@@ -257,17 +256,17 @@ class Lab(AbstractContextManager["Lab"]):
 
     @property
     def _scsi_on_wire(self) -> bool:
-        """Whether the captures tell who was served: where somebody must not be."""
+        """Whether the captures show served SCSI commands; scenarios with access rules need that."""
         return self.setup.full_capture and self.setup.policy.access != Access()
 
     @property
     def seed(self) -> int:
-        """What the content and order of all loads is made from."""
+        """The seed of the content and order of all loads."""
         return self.setup.seed
 
     @property
     def access(self) -> Access:
-        """Who may log in, and with what secrets."""
+        """Who may log in, and with which CHAP secrets."""
         return self.setup.policy.access
 
     def host(self, which: str | int = 0) -> LabHost:
@@ -298,7 +297,7 @@ class Lab(AbstractContextManager["Lab"]):
         return self._switch_ends[name]
 
     def begin(self, fault: AbstractContextManager[Any]) -> int:
-        """Let `fault` begin; it ends with end(), or with the lab. Returns its number."""
+        """Begin `fault` and return its number; end() ends it, or the end of the lab."""
         number = next(self._numbers)
         self._undo.enter_context(self._once(number, fault))
         return number
@@ -313,24 +312,24 @@ class Lab(AbstractContextManager["Lab"]):
             self.end(number)
 
     def end(self, number: int) -> None:
-        """Let the fault `number` end, unless it has."""
+        """End the fault `number`, unless it has ended."""
         fault = self._faults.pop(number, None)
         if fault:
             fault.__exit__(None, None, None)
 
     def settle(self) -> None:
-        """Wait until every port has been back for long enough to be used again."""
+        """Wait for the hold time, after which the controller uses every port again."""
         self.observe_for(self.setup.policy.hold_s + 0.2)
 
     def observe_for(self, seconds: float) -> None:
-        """Let `seconds` pass, for what must not happen meanwhile; waiting for a state is better."""
+        """Let `seconds` pass to see that something does not happen; else wait for a state."""
         until = time.monotonic() + seconds
         wait_for(
             "time to pass", time.monotonic, until=lambda now: now >= until, seconds=seconds + 9
         )
 
     def versions(self) -> dict[str, str]:
-        """Versions of everything under test."""
+        """The versions of all software under test."""
         first = next(iter(self.hosts.values()))
         software = self._initiators.versions(self.setup.image.versions)
         kernel = first.runner.run(["uname", "-r"]).output.strip()

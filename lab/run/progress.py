@@ -1,4 +1,4 @@
-"""Progress on standard error: one line that changes for people, plain lines for logs."""
+"""Progress on standard error: one changing line on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _ERASE = "\r\x1b[K"  # to the beginning of the line, and clear it (ECMA-48, EL)
 
 
 class Progress:
-    """While it is entered, say() shows what is being done and since when.
+    """While entered, say() shows the current step and the seconds since the start.
 
-    On a terminal the line is written over, elsewhere each step is a line of its own. No thread of
-    its own keeps it moving, for the lab forks.
+    On a terminal each step overwrites the line. Elsewhere each step is a new line. No thread
+    redraws it, because the lab forks.
     """
 
     def __init__(self, title: str, stream: TextIO | None = None) -> None:
@@ -34,7 +34,7 @@ class Progress:
             self._write(_ERASE)
 
     def say(self, what: str) -> None:
-        """Show `what`, with the seconds since the beginning."""
+        """Show `what` with the seconds since the start."""
         line = f"{self._title}  {time.monotonic() - self._began:5.1f} s  {what}"
         self._write(f"{_ERASE}{line[:120]}" if self._stream.isatty() else f"{line}\n")
 

@@ -77,7 +77,7 @@ def test_what_needs_mininet_says_what_to_install(lab, arguments, tmp_path):
     ran = lab(*arguments)
     assert (ran.returncode, ran.stdout) == (3, "")
     (told,) = ran.stderr.splitlines()
-    assert told.startswith("lab: not on this machine: ")
+    assert told.startswith("lab: this machine lacks ")
     assert "mininet for Python: sudo apt-get install mininet" in told
     assert "venv --system-site-packages" in told
     assert list(tmp_path.iterdir()) == []
