@@ -1,4 +1,4 @@
-"""The desk of a lab that stays up: orders from another terminal, by a socket in its run folder."""
+"""Orders from another terminal to a lab that stays up, by a socket in its run folder."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ Obey = Callable[[dict[str, Any]], dict[str, Any]]
 
 @contextmanager
 def _address(folder: Path) -> Iterator[str]:
-    """The address of the socket in `folder`, however long its path is: 108 bytes are the limit of
-    one (unix(7)), so it goes through a descriptor of the folder."""
+    """The address of the socket in `folder`. It goes through a descriptor of the folder, as an
+    address is limited to 108 bytes (unix(7))."""
     handle = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     try:
         yield f"/proc/self/fd/{handle}/{SOCKET}"
@@ -30,10 +30,10 @@ def _address(folder: Path) -> Iterator[str]:
 
 
 def serve(folder: Path, obey: Obey) -> None:
-    """Take orders at the run folder, one at a time, until `down` is one; then that is answered.
+    """Take orders at the run folder, one at a time; return after answering the order `down`.
 
-    An order is a JSON object with `command`, and so is the answer: what `obey` returns, or, when it
-    raises a LabError, {"error", "exit_code"}. Only this user may give orders.
+    An order is a JSON object with `command`. The answer is the JSON object that `obey` returns, or
+    {"error", "exit_code"} if it raises a LabError. Only this user may give orders.
     """
     with _address(folder) as address, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as desk:
         before = os.umask(0o177)
@@ -52,12 +52,12 @@ def serve(folder: Path, obey: Obey) -> None:
 def _serve_one(desk: socket.socket, obey: Obey) -> bool:
     connection, _ = desk.accept()
     with connection, connection.makefile("rw", encoding="utf-8") as file:
-        # Who connects and says nothing must not keep others from it.
+        # A client that connects and sends nothing must not block others.
         connection.settimeout(5.0)
         try:
             order = dict(json.loads(file.readline()))
         except (ValueError, TypeError, OSError):
-            return False  # no order: somebody looked whether the lab is up
+            return False  # no order: _is_up() only connects
         try:
             answer = obey(order)
         except LabError as error:
@@ -66,14 +66,14 @@ def _serve_one(desk: socket.socket, obey: Obey) -> bool:
             file.write(json.dumps(answer) + "\n")
             file.flush()
         except OSError:
-            pass  # it did not wait for the answer; what was ordered is done
+            pass  # the client did not wait; its order was followed
         return order.get("command") == "down"
 
 
 def find(folder: Path | None, runs: Path) -> Path:
     """The run folder of the lab that is up: `folder`, or the only one in `runs`.
 
-    Raises BadInput, with what there is, unless there is exactly one.
+    Raises BadInput unless there is exactly one; the message names those that are up.
     """
     if folder is not None:
         if not _is_up(folder):
@@ -109,8 +109,7 @@ def _connect(folder: Path) -> socket.socket:
 def order(folder: Path, command: str, **details: Any) -> dict[str, Any]:
     """Give the lab at `folder` an order and return its answer.
 
-    Raises BadInput when the lab refuses it, LabError when it fails or there is no answer within a
-    minute.
+    Raises BadInput if the lab refuses it, LabError if it fails or is not answered within 60 s.
     """
     with _connect(folder) as client, client.makefile("rw", encoding="utf-8") as file:
         client.settimeout(_ANSWER_SECONDS)

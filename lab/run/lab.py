@@ -46,8 +46,8 @@ Say = Callable[[str], None]
 
 @dataclass
 class Setup:
-    """What a lab is made of: topology, image of the release, policy and engine of the array, and
-    its hosts' initiator."""
+    """The parts of a lab: topology, image of the hosts' release, policy and engine of the array,
+    and the initiator of the hosts."""
 
     topo: ArrayTopo
     image: Image
@@ -59,21 +59,21 @@ class Setup:
 
 
 def give_queues(runner: Runner, interfaces: Sequence[str]) -> None:
-    """Give interfaces the queue that every network card has, and a veth has not.
+    """Give interfaces a queue, which every network card has and a veth lacks.
 
-    Without one TCP is told when the other end takes no frame any more (veth_xmit,
-    drivers/net/veth.c), and sends it after 200 ms, as if a window were closed (tcp_probe0_base,
-    include/net/tcp.h). A cable that is pulled tells nobody.
+    Without a queue, TCP learns that the other end accepts no frame (veth_xmit, drivers/net/veth.c)
+    and retries after 200 ms, as for a closed window (tcp_probe0_base, include/net/tcp.h). With a
+    pulled cable, a real TCP does not learn it.
     """
     lines = [f"qdisc replace dev {name} root pfifo limit 1000" for name in interfaces]
     runner.run(["tc", "-batch", "-"], stdin="\n".join(lines))
 
 
 class Lab(AbstractContextManager["Lab"]):
-    """Build it, run a scenario on it, take it down: `with Lab(setup, folder, timeline) as lab`.
+    """Build a lab, use it, take it down: `with Lab(setup, folder, timeline, say) as lab`.
 
-    Needs the sandbox. `say` is told in a few words what is being done. Whatever is started has its
-    end registered at once, and ends in the reverse order.
+    Must run in the sandbox. `say` gets a few words for each step. All that was started ends in
+    reverse order.
     """
 
     def __init__(self, setup: Setup, folder: Folder, timeline: Timeline, say: Say) -> None:
@@ -98,7 +98,7 @@ class Lab(AbstractContextManager["Lab"]):
         trace: TracebackType | None,
     ) -> None:
         self.mark(TAKE_DOWN)
-        # With the first error as context, so that a clean-up that fails does not hide it.
+        # With the first error as context: a failing clean-up must not hide it.
         self._undo.__exit__(kind, error, trace)
 
     def _build(self) -> None:
@@ -109,9 +109,9 @@ class Lab(AbstractContextManager["Lab"]):
         self._undo.callback(sandbox.unmount, self.folder.work)
         keys = Keys.make()
         space = GuestSpace.prepare(self.setup.image, self.folder.work)
-        # Before there are nodes: each gets a copy of the mounts that there are then.
+        # Before the nodes are made: each node gets a copy of the mounts at that time.
         sandbox.bind(self.folder.disks, space.root / "luns")
-        # Engines take no path with blanks or commas, which that of a run folder may have.
+        # Engines refuse paths with blanks or commas, and a run folder may have them.
         disks = os.open(self.folder.disks, os.O_PATH)
         self._undo.callback(os.close, disks)
         self._disks = Path(f"/proc/{os.getpid()}/fd/{disks}")
@@ -137,7 +137,7 @@ class Lab(AbstractContextManager["Lab"]):
 
     def _network(self) -> Mininet:
         setLogLevel("critical")
-        # Its first use would raise limits of the whole machine (mininet.util.fixLimits).
+        # Otherwise its first use raises limits of the whole machine (mininet.util.fixLimits).
         Mininet.inited = True
         topo = self.setup.topo
         kernels = [*topo.initiators] if self._initiators.own_kernel else []
@@ -150,9 +150,9 @@ class Lab(AbstractContextManager["Lab"]):
             kernels.append(topo.storage.name)
         for name in kernels:
             topo.setNodeInfo(name, {**topo.nodeInfo(name), "cls": KernelHost})
-        # One interface more in the switch's namespace, so that no veth has the number of its peer
-        # in another: the kernel then takes it for a device without one, and tells of its carrier
-        # up to a second later (linkwatch_urgent_event, net/core/link_watch.c).
+        # An extra interface in the switch's namespace, so that no veth has the same number as its
+        # peer. The kernel takes a veth with that number for a device without a peer, and reports
+        # its carrier up to 1 s late (linkwatch_urgent_event, net/core/link_watch.c).
         self.switch.run(["ip", "link", "add", "first", "type", "bridge"])
         net = Mininet(topo=topo, switch=LinuxBridge, controller=None, waitConnected=False)
         self._undo.callback(net.stop)
@@ -206,7 +206,7 @@ class Lab(AbstractContextManager["Lab"]):
         self, node: KernelHost, addresses: dict[str, list[str]], space: GuestSpace, keys: Keys,
         nice: int = 0,
     ) -> None:  # fmt: skip
-        """Boot a kernel for an array, or for a head of one."""
+        """Boot a kernel for an array or one of its heads."""
         node.prepare(
             space, keys, self.timeline, self.folder.logs, addresses=addresses,
             programs=GuestSite.programs(), start=GuestSite.start, memory_mib=ARRAY_MEMORY_MIB,
@@ -219,7 +219,7 @@ class Lab(AbstractContextManager["Lab"]):
         topo = self.setup.topo
         at = {p.name: net[p.node] for p in topo.storage.ports}
         macs = {
-            # A kernel of its own has cards of its own at the same cables.
+            # A guest kernel has its own network cards at the same cables.
             p.name: mac_of(p.interface)
             if isinstance(at[p.name], KernelHost)
             else at[p.name].intf(p.interface).MAC()
@@ -257,12 +257,12 @@ class Lab(AbstractContextManager["Lab"]):
 
     @property
     def _scsi_on_wire(self) -> bool:
-        """Whether the captures tell who was served: where somebody must not be."""
+        """Whether captures must show who was served: if some hosts must not be."""
         return self.setup.full_capture and self.setup.policy.access != Access()
 
     @property
     def seed(self) -> int:
-        """What the content and order of all loads is made from."""
+        """The seed for the content and order of all loads."""
         return self.setup.seed
 
     @property
@@ -271,7 +271,7 @@ class Lab(AbstractContextManager["Lab"]):
         return self.setup.policy.access
 
     def host(self, which: str | int = 0) -> LabHost:
-        """The host of that name, or that place in the topology: 0 is the first one added.
+        """The host with this name, or at this place in the topology: 0 is the first one added.
 
         BadInput if the topology has none.
         """
@@ -283,22 +283,22 @@ class Lab(AbstractContextManager["Lab"]):
         return self.hosts[which]
 
     def some_hosts(self, count: int) -> list[LabHost]:
-        """The first `count` hosts of the topology; BadInput if it has not as many."""
+        """The first `count` hosts of the topology; BadInput if it has fewer."""
         return [self.host(place) for place in range(count)]
 
     def mark(self, moment: str) -> None:
-        """Put `moment` on the timeline, for a check that judges what was before it."""
+        """Put `moment` on the timeline, for checks that judge the events before it."""
         self.timeline.add("lab", "moment", name=moment)
 
     def switch_end(self, name: str) -> str:
-        """The switch's interface of the cable `name`: that of a port or a host, or a link between
-        switches ("s1-s2"), of which it is the first one's; BadInput if there is none."""
+        """The switch's interface of the cable of port or host `name`, or the first switch's one of
+        a link such as "s1-s2"; BadInput if there is none."""
         if name not in self._switch_ends:
             raise unknown("cable", name, self._switch_ends)
         return self._switch_ends[name]
 
     def begin(self, fault: AbstractContextManager[Any]) -> int:
-        """Let `fault` begin; it ends with end(), or with the lab. Returns its number."""
+        """Begin `fault`, which ends with end() or with the lab. Returns its number."""
         number = next(self._numbers)
         self._undo.enter_context(self._once(number, fault))
         return number
@@ -313,17 +313,17 @@ class Lab(AbstractContextManager["Lab"]):
             self.end(number)
 
     def end(self, number: int) -> None:
-        """Let the fault `number` end, unless it has."""
+        """End the fault `number`, unless it has ended."""
         fault = self._faults.pop(number, None)
         if fault:
             fault.__exit__(None, None, None)
 
     def settle(self) -> None:
-        """Wait until every port has been back for long enough to be used again."""
+        """Wait for the hold time: then every port that is back is used again."""
         self.observe_for(self.setup.policy.hold_s + 0.2)
 
     def observe_for(self, seconds: float) -> None:
-        """Let `seconds` pass, for what must not happen meanwhile; waiting for a state is better."""
+        """Wait `seconds`, to see that something does not happen. Else wait for a state."""
         until = time.monotonic() + seconds
         wait_for(
             "time to pass", time.monotonic, until=lambda now: now >= until, seconds=seconds + 9

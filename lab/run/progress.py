@@ -11,10 +11,10 @@ _ERASE = "\r\x1b[K"  # to the beginning of the line, and clear it (ECMA-48, EL)
 
 
 class Progress:
-    """While it is entered, say() shows what is being done and since when.
+    """While entered, say() shows the current step and the seconds since the beginning.
 
-    On a terminal the line is written over, elsewhere each step is a line of its own. No thread of
-    its own keeps it moving, for the lab forks.
+    On a terminal one line is rewritten; elsewhere each step is a line. No thread updates the line,
+    because the lab forks.
     """
 
     def __init__(self, title: str, stream: TextIO | None = None) -> None:
