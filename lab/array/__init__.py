@@ -1,13 +1,13 @@
-"""The storage system of a lab, and what it is made of.
+"""The storage array of a lab, and its parts.
 
-array.py says what everybody else may ask of one. There are two makes. single.py: one kernel with
-all ports, and the controller beside them. heads.py: several heads (head.py), each a kernel that
-takes the addresses of another, with a controller outside.
+array.py is the interface for all other code. It has two implementations. single.py: one kernel with
+all ports, and the controller in it. heads.py: several heads (head.py), each a kernel that can take
+over the addresses of another, and a controller outside.
 
-Both are composed of the same parts. stack.py is what serves at one site: a target engine, the
-virtual port in front of it, a watcher of the addresses. placing.py gives a kernel its first
-addresses, luns.py describes the targets. supervisor.py runs the controller, orders.py keeps what it
-was ordered, watchdog.py starts again what has died, port_relay.py says to hosts what engines
-cannot. policy.py and access.py are what the array is told; site.py and head_site.py are where it
-is: a network namespace, or a kernel of its own.
+Both use the same parts. stack.py serves at one site: a target engine, the virtual port in front of
+it, a watcher of the addresses. placing.py gives a kernel its first addresses, luns.py describes the
+targets. supervisor.py runs the controller, orders.py keeps its standing orders, watchdog.py
+restarts what died, port_relay.py sends hosts the messages that engines cannot send. policy.py and
+access.py configure the array. site.py and head_site.py are where it runs: a network namespace, or a
+kernel of its own.
 """

@@ -1,4 +1,4 @@
-"""Who may log in, what both sides know for that, and where a secret must never be found."""
+"""Who may log in, the secrets of both sides, and a search for secrets in a run folder."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from lab.timeline import Timeline
 from targets.base import ChapAccount, check_accounts
 
 DISKS = "luns"
-"""The folder of a run folder in which its disks are."""
+"""The folder with the disks, inside the run folder."""
 _PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
 class Secrets:
-    """What one side of a login knows (RFC 7143 section 12.1).
+    """The CHAP accounts that one side of a login knows (RFC 7143 section 12.1).
 
-    With `login` a host proves itself at a target, with `mutual` (an account marked so) the target
-    proves itself to the host, with `discovery` a host proves itself at discovery. None: nothing.
-    Raises BadInput for accounts that no target takes, or that are for another direction.
+    `login` authenticates the host to a target. `mutual` (an account with mutual=True) authenticates
+    the target to the host. `discovery` authenticates the host in a discovery session. None: no
+    authentication. Raises BadInput for accounts that no target accepts or of the wrong direction.
     """
 
     login: ChapAccount | None = None
@@ -47,8 +47,8 @@ class Secrets:
 class Access:
     """Login security: by default none.
 
-    `array`: what the array asks for and knows. Hosts know the same, but for those in `hosts` (host
-    name to what it knows instead). `allowed`: the hosts that may log in, by name; empty: all.
+    `array`: the accounts that the array requires. Hosts have the same ones, except those in `hosts`
+    (host name to its own accounts). `allowed`: names of the hosts that may log in; empty: all.
     """
 
     array: Secrets = field(default_factory=Secrets)
@@ -61,7 +61,7 @@ class Access:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The hosts that it names."""
+        """The hosts named here."""
         return (*self.hosts, *self.allowed)
 
     @property
@@ -73,9 +73,9 @@ class Access:
 
 
 def seek_secrets(folder: Path, secrets: Collection[str], timeline: Timeline) -> None:
-    """Look for `secrets` in every file of a run folder, but for the disks, which hosts write to.
+    """Look for `secrets` in every file of a run folder except the disks, which hosts write to.
 
-    Puts on `timeline` how many secrets and files there were, and which files hold one: never a
+    The timeline gets the number of secrets and files, and the files that hold a secret, but no
     secret. Raises OSError for a file that cannot be read.
     """
     wanted = sorted({form.encode() for secret in secrets for form in _forms(secret)})

@@ -1,4 +1,4 @@
-"""What hosts, faults, scenarios and observers need of an array, of whatever it is made."""
+"""The interface of an array for hosts, faults, scenarios and observers."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from targets.base import TargetEngine, TargetSpec
 
 
 class Array(Protocol):
-    """A storage system that runs: SingleArray, or HeadArray.
+    """A running storage array: SingleArray or HeadArray.
 
-    What follows from its `spec`, or from who has which address, is answered here.
+    The methods with a body need only its `spec` and owners().
     """
 
     spec: ArraySpec
@@ -37,15 +37,15 @@ class Array(Protocol):
 
     @abstractmethod
     def start(self) -> None:
-        """Start all that it is made of; returns when the controller has settled it."""
+        """Start all parts of the array; returns when the controller has settled."""
 
     @abstractmethod
     def stop(self) -> None:
-        """End all that start() began: last first, or at once with a kernel of its own."""
+        """End all that start() began, in reverse order, or at once with a kernel of its own."""
 
     @abstractmethod
     def power_cut(self) -> None:
-        """End its kernels at once; BadInput for an engine that has none of its own."""
+        """End its kernels at once; BadInput for an engine without a kernel of its own."""
 
     @abstractmethod
     def power_on(self) -> None:
@@ -53,16 +53,16 @@ class Array(Protocol):
 
     @abstractmethod
     def interface(self, port: str) -> str:
-        """The interface of `port`, as the array's kernel calls it."""
+        """The name of the interface of `port` in the array's kernel."""
 
     @abstractmethod
     def owners(self, address: str) -> set[str]:
-        """The ports that have `address` at this moment, asked from the kernel."""
+        """The ports that have `address` now, read from the kernel."""
 
     @abstractmethod
     def send_to(self, host: str, portal: str, *, permanent: bool = False) -> None:
-        """Send the host at address `host` to `portal` at its next login, whatever the controller
-        thinks of it; LabError if the virtual port has one answer for all hosts."""
+        """Redirect the host at address `host` to `portal` at its next login, whatever the
+        controller decides; LabError if the virtual port has one answer for all hosts."""
 
     @abstractmethod
     def tell(self, **command: Any) -> None:
@@ -70,24 +70,23 @@ class Array(Protocol):
 
     @abstractmethod
     def kill_controller(self, *, next_dies_at: int = 0) -> None:
-        """SIGKILL the controller; it is started again.
+        """SIGKILL the controller; its supervisor restarts it.
 
-        `next_dies_at`: the new one dies in the midst of its work, when it has given ip that many
-        lines since its start; the one after that does not.
+        `next_dies_at`: the new controller dies in the middle of its work, after it has given `ip`
+        that many lines. The one after it lives. 0: the new one lives.
         """
 
     @abstractmethod
     def kill_front(self) -> None:
-        """SIGKILL what answers at the virtual port; it is started again. BadInput where nothing
-        would do that."""
+        """SIGKILL the front, which is then restarted; BadInput if nothing would restart it."""
 
     @abstractmethod
     def versions(self) -> dict[str, str]:
-        """Versions of what the array is made of."""
+        """Versions of the array's software."""
 
     @property
     def virtual(self) -> str:
-        """The virtual address, without prefix; the first, if there is one of each family."""
+        """The virtual address, without prefix length; the first, if there is one per family."""
         return str(self.spec.virtual[0].ip)
 
     def virtual_for(self, host: HostSpec) -> str:
@@ -111,7 +110,7 @@ class Array(Protocol):
         return {str(a.ip) for p in self.spec.ports for a in p.addresses}
 
     def table_of(self, address: str) -> int:
-        """The routing table of `address`, in which its way out goes along with it."""
+        """The number of the routing table of `address`: its routes move along with it."""
         known = [str(a.ip) for a, _ in addresses_of(self.spec)]
         return FIRST_TABLE + known.index(address)
 

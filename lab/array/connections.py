@@ -1,4 +1,4 @@
-"""Which host is connected to which portal, as the array's kernel has it."""
+"""Which host is connected to which portal, according to the array's kernel."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from lab.portal import Portal
 
 
 def portals_by_peer(runner: Runner, portals: Collection[str]) -> dict[str, list[str]]:
-    """For each host's address the portals, of `portals`, that it has TCP connections to.
+    """For each host's address: those of `portals` that it has TCP connections to.
 
-    A portal is there once for each connection. ss(8) tells, as an engine's own list does not.
+    A portal appears once per connection. Read by ss(8): an engine's own list does not tell.
     """
     ends: dict[str, list[str]] = {}
     out = runner.run(["ss", "-tnH", "state", "established"]).output

@@ -9,9 +9,9 @@ from lab.timeline import Timeline
 
 
 def count_connections(array: Array, timeline: Timeline, moment: str) -> dict[str, int]:
-    """How many TCP connections hosts have to each port of `array`, as its kernel has it.
+    """How many TCP connections hosts have to each port of `array`, according to its kernel.
 
-    Also put on the timeline, with `moment`.
+    Adds the numbers to the timeline, with `moment`.
     """
     spec = array.spec
     portals = {str(Portal(str(a.ip))): p.name for p in spec.ports for a in p.addresses}

@@ -1,4 +1,4 @@
-"""One head of a dual-head array: a kernel that serves what it is given addresses for."""
+"""One head of a dual-head array: a kernel that serves at the addresses it is given."""
 
 from __future__ import annotations
 
@@ -20,18 +20,17 @@ from lab.waiting import wait_for
 from targets.base import TargetSpec
 
 HEARTBEAT = {"interval_ms": 20, "count": 50}
-"""A head is lost after a second of silence, for one that lives would be cut off for nothing: of
-those, 400 ms were seen on two busy processors. One without power is noticed by its dark link."""
+"""Wait 1 s before fencing: live heads were silent for up to 400 ms on two busy processors.
+A head without power is noticed sooner: its link goes down."""
 UDP_PORT = 5405
 READY_SECONDS = 15.0
 
 
 class Head:
-    """One head: its stack serves all addresses of the array, those that it has at the time. An
-    agent gives it addresses, and takes them, as the controller orders.
+    """One head. Its stack can serve at all addresses of the array, and does at those it has.
 
-    `answers`: where each host is sent, see TargetStack.open(). Data addresses never die, they move;
-    so the answers stay the same.
+    An agent in it adds and removes addresses as the controller orders. `answers`: where each host
+    is redirected, see TargetStack.open(). They never change: a data address moves, but stays valid.
     """
 
     def __init__(
@@ -53,14 +52,14 @@ class Head:
             topo.storage, policy, site, target, targets, [spec.port], timeline, logs
         )
         config = controller_config.parse(self._config())
-        # Rules and routes for all addresses, and none of them: these come by order.
+        # Rules and routes for all addresses, but no address: the controller orders these.
         self._placing = placing_script(config, with_addresses=False, quick=policy.controller)
         self._power = threading.Lock()
         self._undo = ExitStack()
         self.powered = True
 
     def _config(self) -> dict[str, Any]:
-        """What its agent must know: all addresses of the array, and its one port."""
+        """The configuration of its agent: all addresses of the array, and its one port."""
         name, array = self.spec.name, self._topo.storage
         controller = self._topo.controller_address
         assert controller is not None
@@ -82,7 +81,7 @@ class Head:
         }
 
     def start(self) -> None:
-        """Start all that it is made of; returns when its agent runs."""
+        """Start all parts of the head; returns when its agent runs."""
         self._undo.callback(self.stack.stop)
         self.stack.start(self._placing)
         self._open()
@@ -99,8 +98,10 @@ class Head:
         wait_for(f"the agent of {self.spec.name}", lambda: bool(told), seconds=READY_SECONDS)
 
     def cut(self) -> None:
-        """End its kernel at once: from here on it answers nothing and writes nothing. Its cables
-        are to be darkened when there is time."""
+        """End its kernel at once: after this it answers nothing and writes nothing.
+
+        Call darken() afterwards, when there is time.
+        """
         with self._power:
             if not self.powered:
                 return
@@ -110,11 +111,11 @@ class Head:
             self.stack.unseen()
 
     def darken(self) -> None:
-        """Let its cables go dark: its power has been cut."""
+        """Take the carrier off its cables, after its power was cut."""
         self.site.darken()
 
     def power_cut(self) -> None:
-        """Cut its power, and clear away what is left of it."""
+        """Cut its power, and clean up after it."""
         self.cut()
         self._undo.pop_all()
         self.stack.power_cut()
@@ -122,13 +123,13 @@ class Head:
     def power_on(self) -> None:
         """Boot it again; returns when its agent runs."""
         self._undo.pop_all()
-        self.stack.power_cut()  # what is left of the last time, also where only its power was cut
+        self.stack.power_cut()  # clean up, also after cut() alone
         self.powered = True
         self._undo.callback(self.stack.stop)
         self.stack.power_on(self._placing)
         self._open()
 
     def stop(self) -> None:
-        """End all that it is made of, at once with its kernel."""
+        """End all parts of the head, at once, with its kernel."""
         self._undo.pop_all()
         self.stack.stop()

@@ -1,4 +1,4 @@
-"""The place where a head is: a kernel whose disks other heads have as well."""
+"""Where a head runs: a kernel that shares its disks with other heads."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from lab.guest.kernel_host import KernelHost
 from lab.timeline import Timeline
 
 NICE = -15
-"""A head's kernel, of which four share two processors in a lab, must not wait to say it lives."""
+"""Four heads' kernels share two processors in a lab. None may wait to send its heartbeat."""
 
 
 class HeadSite(GuestSite):
-    """The kernel of a head, whose disks other heads have as well; `log` is for what it says."""
+    """The kernel of a head. `log` is the file for the output of its clock setting."""
 
     def __init__(self, kernel: KernelHost, disks: Path, timeline: Timeline, log: Path) -> None:
         super().__init__(kernel, disks)
@@ -25,15 +25,15 @@ class HeadSite(GuestSite):
         return self._kernel.plug(f"/luns/{path.relative_to(self._disks)}", shared=True)
 
     def end_kernel(self) -> None:
-        """The quick half of power_cut(), which is to follow when there is time."""
+        """The quick half of power_cut(); call that afterwards, when there is time."""
         self._kernel.end()
 
     def darken(self) -> None:
-        """Let its cables go dark."""
+        """Take the carrier off its cables."""
         self._kernel.darken()
 
     def wait_ready(self) -> None:
-        """See GuestSite; its clock is set, for the order of events on two heads matters."""
+        """See GuestSite. Also sets its clock: the order of events on two heads matters."""
         super().wait_ready()
         clock = align(self.runner, self._log)
         within = round(clock.within_s * 1000, 3)

@@ -26,12 +26,14 @@ from targets import engines
 from targets.base import make_sparse
 
 ABILITY = "heads"
-"""What the engine of the heads must have, of targets.engines.ABILITIES."""
+"""The ability (targets.engines.ABILITIES) that the engine of the heads needs."""
 
 
 class HeadArray(Array):
-    """Heads at `sites`, which the engine of the name `target` serves, and their controller, at
-    `manager`. What it is asked for as a whole is answered by a head that is on."""
+    """Heads at `sites`, each with the engine named `target`, and their controller at `manager`.
+
+    A head that is on answers for the array as a whole.
+    """
 
     def __init__(
         self,
@@ -64,7 +66,7 @@ class HeadArray(Array):
         self._undo = ExitStack()
 
     def _config(self) -> dict[str, Any]:
-        """What the controller must know. Where addresses were ordered to it asks the heads."""
+        """The configuration of the controller. It asks the heads where the addresses are."""
         address = self._topo.controller_address
         assert address is not None
         return {
@@ -78,7 +80,7 @@ class HeadArray(Array):
         }
 
     def _answers(self) -> dict[str | None, str | None]:
-        """Where each host is sent by any head, see TargetStack.open()."""
+        """Where every head redirects each host, see TargetStack.open()."""
         policy = self._policy
         if policy.redirect == "none":
             return {None: None}
@@ -101,7 +103,7 @@ class HeadArray(Array):
         lines += [f"addr add {address} dev admin"]
         self.manager.run(["ip", "-batch", "-"], stdin="\n".join(lines))
         for lun in (lun for target in self.targets for lun in target.luns):
-            make_sparse(lun)  # once, or each head would want to be the first
+            make_sparse(lun)  # once, before the heads start: each would create it
         for head in self.heads.values():
             self._undo.callback(head.stop)
         with ThreadPoolExecutor() as pool:
@@ -112,18 +114,18 @@ class HeadArray(Array):
 
     @property
     def manager(self) -> Runner:
-        """Where the commands of the controller's node run."""
+        """The runner for commands on the controller's node."""
         return self._manager.runner
 
     def _follow(self, event: Event) -> None:
-        """The power distribution unit: cuts what the controller asks for, and says so."""
+        """The power distribution unit: cuts the head that the controller names, and confirms it."""
         if event.get("what") != "fence":
             return
         began, head = time.time(), event["head"]
         self.heads[head].cut()
         took = round((time.time() - began) * 1000, 2)
         self._timeline.add(head, "power", what="fenced", took_ms=took)
-        with suppress(LabError):  # it has died since, and the next one asks again
+        with suppress(LabError):  # the controller died; the next one asks again
             self.tell(command="fenced", head=head)
         self.heads[head].darken()
 
@@ -135,20 +137,20 @@ class HeadArray(Array):
 
     @property
     def runner(self) -> Runner:
-        """Where the commands of a head that is on run."""
+        """The runner for commands on a head that is on."""
         return self._on()[0].site.runner
 
     def interface(self, port: str) -> str:
-        """See Array; the kernel is that of the port's head."""
+        """See Array: as the kernel of the port's head calls it."""
         return self.heads[port].stack.interface(port)
 
     def owners(self, address: str) -> set[str]:
-        """See Array: asked from the kernel of every head that is on."""
+        """See Array: read from the kernel of every head that is on."""
         on = [head for head in self.heads.values() if head.powered]
         return {owner for head in on for owner in head.stack.owners(address)}
 
     def send_to(self, host: str, portal: str, *, permanent: bool = False) -> None:
-        """See Array: by every head that is on."""
+        """See Array: every head that is on does it."""
         for head in self._on():
             head.stack.send_to(host, portal, permanent=permanent)
 
@@ -166,12 +168,12 @@ class HeadArray(Array):
         self._controller.kill(next_dies_at=next_dies_at)
 
     def kill_front(self) -> None:
-        """See Array: BadInput, for a head's goes with its head."""
+        """See Array: always BadInput; the front of a head is not restarted alone."""
         raise BadInput(f"{self.spec.name}: nobody would start its virtual port again")
 
     def wait_settled(self, since: float, seconds: float = READY_SECONDS) -> None:
         """Wait until the controller has said, after `since` (Unix seconds), that all addresses are
-        where they are to be."""
+        in place; WaitTimeout after `seconds`."""
         wait_for(
             f"the controller of {self.spec.name} to settle",
             lambda: [e["what"] for e in self._timeline.events("controller") if e["t"] > since][-5:],
@@ -191,7 +193,7 @@ class HeadArray(Array):
         self.wait_settled(since)
 
     def power_on_dark(self) -> None:
-        """Boot the heads that are off, for whatever reason; returns when their agents run."""
+        """Boot all heads that are off; returns when their agents run."""
         for head in self.heads.values():
             if not head.powered:
                 head.power_on()
@@ -206,7 +208,7 @@ class HeadArray(Array):
 
 
 def check(target: str, policy: Policy) -> None:
-    """Raise BadInput for an engine, or a policy, that no array with heads can have."""
+    """Raise BadInput for an engine or a policy that an array with heads cannot have."""
     if ABILITY not in engines.find(target).abilities:
         raise BadInput(
             f"target {target}: an array with heads needs one with {engines.ABILITIES[ABILITY]}; "

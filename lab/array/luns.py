@@ -1,4 +1,4 @@
-"""An array's targets and disks, as its engines are to serve them."""
+"""The targets and disks of an array, as its engine serves them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def targets_of(spec: ArraySpec, access: Access, disks: Path) -> list[TargetSpec]
 
 def _luns(spec: ArraySpec, at: int, disks: Path) -> tuple[LogicalUnit, ...]:
     """The disks of target number `at`."""
-    # The identity belongs to the disk: same target and number, same identity, wherever served.
+    # The identity belongs to the disk: it depends on target and LUN only, not on the portal.
     target = spec.targets[at]
     return tuple(
         LogicalUnit(

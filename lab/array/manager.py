@@ -1,4 +1,4 @@
-"""Where the controller of an array with heads is, and what its cables have from the beginning."""
+"""The node of the controller of an array with heads, and the first addresses of the heads."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from lab.topology.heads import HeadSpec
 class Manager(Host):
     """The node of the controller: its management cables end in one bridge.
 
-    That is there first, so that no cable has one interface number at both ends: the kernel would
-    tell of its carrier up to a second later (as in lab.run.lab).
+    The bridge is made first, so that no cable has the same interface number at both ends: the
+    kernel would report its carrier up to 1 s late (see Lab._network).
     """
 
     def __init__(self, name: str, **params: object) -> None:
@@ -20,5 +20,5 @@ class Manager(Host):
 
 
 def boot_addresses(spec: HeadSpec) -> dict[str, list[str]]:
-    """What a head's kernel has on its interfaces from its boot on."""
+    """The addresses that each interface of a head's kernel has from boot."""
     return {spec.port.interface: [], spec.management: [str(spec.address)]}

@@ -1,4 +1,4 @@
-"""The orders that stand: what the array keeps of them, and hands to each new controller."""
+"""The standing orders, which the array keeps and gives to each new controller."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from lab.timeline import Event
 class StandingOrders:
     """Which ports are drained, and where the virtual address was ordered to.
 
-    An order counts once the controller has said that it follows it. It stands until another order
-    takes it back, whatever dies meanwhile: the controller, or the power of the array.
+    An order counts once the controller has confirmed it. It stands until another order revokes it,
+    also when the controller dies or the array loses power.
     """
 
     def __init__(self) -> None:
@@ -19,7 +19,7 @@ class StandingOrders:
         self._virtual_at: str | None = None
 
     def hear(self, event: Event) -> None:
-        """Take in what the controller said; all but its orders is passed over."""
+        """Record an order that the controller confirms; other events are ignored."""
         if event.get("what") != "order":
             return
         if event["command"] == "move-vip":
@@ -30,5 +30,5 @@ class StandingOrders:
             self._drained -= {event["port"]}
 
     def config(self) -> dict[str, Any]:
-        """What the controller's configuration says of them (lab/controller/config.py)."""
+        """Their keys in the controller's configuration (lab/controller/config.py)."""
         return {"drained": sorted(self._drained), "virtual_at": self._virtual_at}

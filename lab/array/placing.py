@@ -1,4 +1,4 @@
-"""How an array's kernel gets its addresses at first, before there is a controller."""
+"""How an array's kernel gets its first addresses, before the controller runs."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def addresses_of(spec: ArraySpec) -> list[tuple[Interface, str]]:
 
 
 def placing_script(config: Config, *, with_addresses: bool = True, quick: bool = True) -> str:
-    """Shell that brings the ports up, and every address to its home port, as a controller would.
+    """A shell script: the ports up, and every address on its home port, as by the controller.
 
-    Without addresses these come later, by order; rules and routes are there for all of them.
-    `quick`: with the short retransmission timeout that is part of our controller's way.
+    Without addresses it sets only rules and routes, for all of them; the addresses come by order.
+    `quick`: also set the short retransmission timeout that our controller uses.
     """
     batches = {"": [f"link set {name} up" for name in ["lo", *config.interfaces.values()]]}
     for family in (4, 6):
@@ -28,7 +28,7 @@ def placing_script(config: Config, *, with_addresses: bool = True, quick: bool =
         batches[f"-{family}"] = [
             one for one in lines if with_addresses or not one.startswith("addr ")
         ]
-    # One script, for each command that is started in a guest costs it 50 ms.
+    # One script: each command started in a guest costs 50 ms.
     script = ["set -e"]
     script += [f"echo {value} > {path}" for path, value in addresses.sysctls(config).items()]
     if quick:

@@ -1,4 +1,4 @@
-"""What an array is told to do."""
+"""The policy of an array: how it fails over, redirects logins and authenticates."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from lab.errors import BadInput
 
 @dataclass(frozen=True)
 class Probing:
-    """How the controller looks for ports that are silent though their link is up: each port sends
-    to every other each `interval_ms`, and is silent after `count` rounds unheard.
+    """How the controller finds ports that are silent although their link is up.
 
-    The usual product is what a host's TCP leaves: a tail-loss probe leaves it 20 to 30 ms after
-    what was lost, and where that one is lost as well, nothing more for 200 ms
-    (tcp_schedule_loss_probe, net/ipv4/tcp_output.c). `lab bench alarms` measures what it costs in
-    false alarms. Raises BadInput for a round of no time, or none.
+    Each port probes every other one each `interval_ms`. A port is silent after `count` rounds
+    without a probe from it. The default (12 ms) is to be faster than a host's TCP: its tail-loss
+    probe follows 20 to 30 ms after a lost segment. If that is lost too, nothing follows for 200 ms
+    (tcp_schedule_loss_probe, net/ipv4/tcp_output.c). `lab bench alarms` measures the false alarms.
+    Raises BadInput if either is below 1.
     """
 
     interval_ms: float = 4.0
@@ -34,18 +34,18 @@ class Probing:
 class Policy:
     """What the array is told to do.
 
-    `mode`: whether a dead port's data address moves ("takeover") or its hosts only find another
-    port at their next login ("redirect-only"). `redirect`: how a login at the virtual port is
-    answered ("none": served there). `fixed`: host name to port name. `serve`: hosts that are served
-    at the virtual port, whatever the others are answered. `front`: what answers there. "native": an
-    engine that redirects by itself, with one answer for all hosts, where the target has one.
-    "steered": a process of ours with an answer for each host; it is used as well where the target
-    has no such engine, and where `serve` asks for it. `store`: how the engine keeps disks, one of
-    its own names. `controller`: False switches the controller off. `probe`: None switches its
-    probes off, so that it learns of lost carriers only. `relay`: a relay at the data ports passes the controller's
-    requests to move on to the hosts, and scenarios' orders. `fencing`: an array with heads cuts the
-    power of a silent head before another gets its addresses. `parameters` of the target, such as
-    DefaultTime2Wait. `access`: who may log in, and with what secrets.
+    `mode`: the data address of a dead port moves ("takeover"), or hosts find another port at their
+    next login ("redirect-only"). `redirect`: the answer to a login at the virtual port ("none":
+    served there). `fixed`: host name to port name. `serve`: hosts that the virtual port serves,
+    whatever it answers to others. `front`: the process at the virtual port, for an engine that can
+    redirect: a second one of it ("native"), with one answer for all hosts, or the steered front
+    ("steered"), with an answer for each host. Other engines, `serve`, `relay` and two address
+    families always get the steered one. `store`: how the engine keeps disks, by its own name for
+    it. `hold_s`: seconds that a port must be back before it is used again. `controller`: False
+    switches the controller off. `probe`: None switches probes off, so that it only sees lost
+    carriers. `relay`: a relay at the data ports passes requests of the controller and of scenarios
+    on to hosts. `fencing`: an array with heads cuts the power of a silent head before another gets
+    its addresses. `parameters`: of the target, such as DefaultTime2Wait. `access`: login security.
     """
 
     mode: Literal["takeover", "redirect-only"] = "takeover"

@@ -1,4 +1,4 @@
-"""An array that is one: all its ports are of one kernel, and so is its controller."""
+"""An array in one kernel: all its ports, and its controller."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from targets.base import OwnKernel
 
 
 class SingleArray(Array):
-    """An array at `site`, served by the engine of the name `target`.
+    """An array at `site`, served by the engine named `target`.
 
-    The virtual port follows what the controller chooses, and is started again when it dies. So is
-    the controller, with the orders that stand.
+    The controller chooses what the virtual port answers. Both are restarted when they die, the
+    controller with its standing orders.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class SingleArray(Array):
         return self._stack.owners(address)
 
     def _config(self) -> dict[str, Any]:
-        """What the controller must know."""
+        """The configuration of the controller."""
         hosts, policy, steering = self._topo.initiators, self._policy, self._stack.front.steering
         virtual = [str(address) for address in self.spec.virtual]
         return {
@@ -95,7 +95,7 @@ class SingleArray(Array):
         }
 
     def _fixed(self) -> dict[str, str]:
-        """Host address to the port that the policy names for it."""
+        """Host address to the port that the policy fixes for it."""
         hosts = self._topo.initiators
         return {
             str(a.ip): port
@@ -114,7 +114,7 @@ class SingleArray(Array):
         self._open()
 
     def _open(self) -> None:
-        """Open the virtual port, and let the controller take over."""
+        """Open the virtual port, then start the controller."""
         if self._policy.relay:
             backend = self.engine.local_portal
             self._relay = PortRelay(self._site, self.spec, backend, self._logs, self._timeline)
@@ -134,9 +134,9 @@ class SingleArray(Array):
             self._controller.start()
 
     def _follow(self, event: Event) -> None:
-        """Pass on to a front that the controller cannot reach where it wants hosts to go.
+        """Pass the controller's choices to the relay, and to a front that it cannot steer itself.
 
-        That front has one answer for all hosts, so the choice for unknown hosts counts.
+        Such a front has one answer for all hosts, so it gets the choice for unknown hosts.
         """
         self._orders.hear(event)
         if self._relay and event.get("what") == "ask-to-move":
@@ -193,7 +193,7 @@ class SingleArray(Array):
         self._open()
 
     def _let_go(self) -> None:
-        """What runs in the array's own kernel ends with it, and is not started again."""
+        """Restart nothing: what runs in the array's own kernel ends with it."""
         if self._controller:
             self._controller.let_go()
         if self._watchdog:

@@ -1,4 +1,4 @@
-"""The place where an array is: a network namespace of this machine, or a kernel of its own."""
+"""Where an array runs: a network namespace of this machine, or a kernel of its own."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _PUT_AWAY = 'rm -rf "$@"'
 
 
 class Site:
-    """A network namespace, of process `pid`: its processes are this machine's.
+    """The network namespace of process `pid`, on this machine's kernel.
 
-    `folder`, where its files are, belongs in memory: what steers logins is written on the critical
-    path of a fail-over.
+    `folder` holds its files. It must be in memory: the file that steers logins is written on the
+    critical path of a failover.
     """
 
     python = sys.executable
@@ -32,14 +32,14 @@ class Site:
 
     @property
     def runner(self) -> Runner:
-        """Where its commands run; LabError while it is powered off."""
+        """The runner for its commands; LabError while it is powered off."""
         return self._runner
 
     def wait_ready(self) -> None:
-        """Wait until it takes commands: at once."""
+        """Wait until it accepts commands: here it always does."""
 
     def interface(self, name: str) -> str:
-        """What the array's interface `name` of the topology is called here."""
+        """The local name of the interface that the topology calls `name`."""
         return name
 
     def watch(
@@ -49,13 +49,13 @@ class Site:
         return AddressWatcher(timeline, self._pid, names)
 
     def put(self, name: str, text: str) -> Path:
-        """Write the file `name` of its folder, in one step, and return its path here."""
+        """Write the file `name` in its folder, atomically, and return its local path."""
         path = self.folder / name
         self.runner.run(["sh", "-c", _PUT, "put", str(path)], stdin=text)
         return path
 
     def put_away(self, *names: str) -> None:
-        """Remove files or folders of its folder, those that are there."""
+        """Remove files or folders in its folder, if they exist."""
         self.runner.run(["sh", "-c", _PUT_AWAY, "put", *(str(self.folder / n) for n in names)])
 
     def start_module(
@@ -68,7 +68,7 @@ class Site:
         env: Mapping[str, str] | None = None,
     ) -> Process:
         """Start a Python module of this project; `isolated`: it needs the standard library only."""
-        # Neither what lies about in the working directory (-P) nor, isolated, site-packages (-S).
+        # Import nothing from the working directory (-P) nor, if isolated, from site-packages (-S).
         options = ["-P", "-S"] if isolated else ["-P"]
         argv = [self.python, *options, "-m", module, *arguments]
         return self.runner.start(
@@ -77,26 +77,26 @@ class Site:
 
 
 class GuestSite(Site):
-    """A kernel of its own: the array loses what is in its memory with its power.
+    """A kernel of its own: with its power the array loses its memory.
 
-    `disks` is the folder with the files behind the LUNs, which the caller has bound to /luns of the
-    guests' chroot.
+    `disks` is the folder with the files behind the LUNs. The caller must have bound it to /luns in
+    the guests' chroot.
     """
 
     python = "python3"
     packages = Path("/run/lab")
     modules = ("lab", "lab.controller", "targets", "targets.front", "targets.lio", "targets.relay")
-    # A module here; the settings that the controller's addresses need are there with it.
+    # IPv6 is a module here; the sysctls for the controller's addresses come with it.
     start = "modprobe ipv6"
 
     def __init__(self, kernel: KernelHost, disks: Path) -> None:
         self._kernel, self._disks = kernel, disks
-        self.memory = disks / f"{kernel.name}-memory.img"  # of its own, and outlasts power cuts
+        self.memory = disks / f"{kernel.name}-memory.img"  # its own; survives power cuts
         self.folder = Path("/run/array")
 
     @classmethod
     def programs(cls) -> dict[str, bytes]:
-        """What KernelHost.prepare() must be given as `programs`, and `start` as that."""
+        """The argument `programs` for KernelHost.prepare(); `start` is another one."""
         return guest_packages(*cls.modules)
 
     @property
@@ -105,7 +105,7 @@ class GuestSite(Site):
         return self._kernel.runner
 
     def interface(self, name: str) -> str:
-        """See Site; as lab.guest.kernel_host names it."""
+        """See Site: the name that lab.guest.kernel_host gives it."""
         return name.removeprefix(f"{self._kernel.name}-")
 
     def watch(
@@ -115,15 +115,15 @@ class GuestSite(Site):
         return GuestAddressWatcher(timeline, self.runner, names, logs / "ip-monitor.log")
 
     def plug(self, path: Path) -> str:
-        """Give the kernel a file of `disks` as a disk, also at later boots; returns its device."""
+        """Attach a file of `disks` as a disk, also at later boots; returns its device."""
         return self._kernel.plug(f"/luns/{path.relative_to(self._disks)}")
 
     def unplug(self, device: str) -> None:
-        """Take a disk away again."""
+        """Detach a disk."""
         self._kernel.unplug(device)
 
     def wait_ready(self) -> None:
-        """See Site; the kernel has been powered on."""
+        """See Site; power_on() must have been called."""
         self._kernel.wait_ready()
 
     def power_cut(self) -> None:
@@ -131,6 +131,6 @@ class GuestSite(Site):
         self._kernel.power_cut()
 
     def power_on(self) -> None:
-        """Boot it again, and wait until it takes commands."""
+        """Boot it again, and wait until it accepts commands."""
         self._kernel.power_on()
         self._kernel.wait_ready()

@@ -1,4 +1,4 @@
-"""What serves hosts at one site: a target engine, and the virtual port in front of it."""
+"""The software that serves hosts at one site: a target engine, and the front before it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,8 @@ from targets.front.steered import SteeredFront
 
 
 class TargetStack:
-    """The engine of the name `target` serves `targets`, and the front at the virtual addresses
-    redirects to it, or serves; a watcher tells the timeline which of `ports` has which address.
-
-    What is started has its end registered at once.
-    """
+    """The engine named `target` serves `targets`. The front at the virtual addresses redirects to
+    it, or serves. A watcher puts on the timeline which of `ports` has which address."""
 
     def __init__(
         self,
@@ -70,7 +67,7 @@ class TargetStack:
         return found[0]
 
     def owners(self, address: str) -> set[str]:
-        """The ports here that have `address` at this moment, asked from the kernel."""
+        """The ports here that have `address` now, read from the kernel."""
         shown = json.loads(self.site.runner.run(["ip", "-j", "addr", "show"]).output)
         return {
             self._ports.get(link["ifname"], link["ifname"])
@@ -80,7 +77,7 @@ class TargetStack:
         }
 
     def start(self, placing: str) -> None:
-        """Place the addresses by the script `placing`, and serve the targets at the data ports."""
+        """Place the addresses with the script `placing`; serve the targets at the data ports."""
         self.site.wait_ready()
         self._place(placing)
         self._undo.callback(self.engine.stop)
@@ -102,8 +99,8 @@ class TargetStack:
         self.site.runner.run(["sh"], stdin=placing)
 
     def open(self, answers: Mapping[str | None, str | None]) -> None:
-        """Open the virtual port, with `answers`: host address (None: any other) to data address
-        (None: served there)."""
+        """Open the virtual port. `answers`: host address (None: any other) to data address (None:
+        the virtual port serves it)."""
         for host, portal in answers.items():
             self.front.steer(host, portal)
         self._undo.callback(self.front.stop)
@@ -117,13 +114,13 @@ class TargetStack:
         self.front.steer(host, portal, permanent=permanent)
 
     def kernel(self) -> OwnKernel:
-        """Its engine, which has a kernel of its own; BadInput if it has none."""
+        """Its engine; BadInput for an engine without a kernel of its own."""
         if not isinstance(self.engine, OwnKernel):
             raise BadInput(f"{self._spec.name}: {self.engine.name} has no kernel of its own")
         return self.engine
 
     def power_cut(self) -> None:
-        """End the kernel here at once; BadInput for an engine that has none of its own."""
+        """End the kernel here at once; BadInput for an engine without a kernel of its own."""
         self._off(self.kernel())
         self.unseen()
 
@@ -133,14 +130,14 @@ class TargetStack:
             self._watcher.lost()
 
     def power_on(self, placing: str) -> None:
-        """Boot it again; the engine serves the same targets, the virtual port is not open yet."""
+        """Boot it again. The engine serves the same targets; the virtual port is still closed."""
         self.kernel().power_on()
         self._place(placing)
 
     def _off(self, kernel: OwnKernel) -> None:
         kernel.power_cut()
         self.front.kill()
-        self._undo.pop_all()  # all that was to be ended has ended with its kernel
+        self._undo.pop_all()  # all of it ended with its kernel
 
     def versions(self) -> dict[str, str]:
         """See Array."""
@@ -148,7 +145,7 @@ class TargetStack:
         return {"target": f"{self.engine.name} {self.engine.version()}", "array kernel": kernel}
 
     def stop(self) -> None:
-        """End all that was begun here: last first, or at once with the kernel."""
+        """End all that was started here, in reverse order, or at once with the kernel."""
         if isinstance(self.engine, OwnKernel):
             self._off(self.engine)
         self._undo.close()

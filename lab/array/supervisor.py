@@ -1,4 +1,4 @@
-"""Runs the array's controller, which is started again with its orders when it has died."""
+"""Runs the array's controller, and restarts it with its orders when it dies."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _FILE = "controller.json"
 
 
 class _Controller:
-    """The process, a `module` of this project; each line that it says goes to `on_line`.
+    """The process, a `module` of this project; each line of its output goes to `on_line`.
 
-    `config` is asked at each start: what was ordered meanwhile is in it. Whatever else a new one
-    must know it reads back from the kernel.
+    Each start calls `config`, which has the standing orders. A new controller reads everything else
+    from the kernel.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class _Controller:
         self._log, self._on_line = log, on_line
         self._process: Process | None = None
         self._written = ""
-        self._known = threading.Lock()  # it may be heard before it is known here
+        self._known = threading.Lock()  # it may write before _process is set
         self.starts = 0
         self.dies_at = 0
 
@@ -55,7 +55,7 @@ class _Controller:
         return self._process.poll() if self._process else None
 
     def restart(self) -> None:
-        """See Watched; LabError also for one that dies again and again, and never settles."""
+        """See Watched; LabError also if it keeps dying before it settles."""
         if self.starts >= _STARTS:
             raise LabError(f"it has been started {self.starts} times, and has not settled")
         text = json.dumps(self._config(), indent=1)
@@ -71,8 +71,8 @@ class _Controller:
             )  # fmt: skip
 
     def kill(self) -> None:
-        """See Watched. Of one that has ended only its last words are waited for: what it had its
-        `ip` do goes on, as it does anywhere."""
+        """See Watched. If it has ended, only wait for its last output: its `ip` finishes its
+        command, as it would on a real array."""
         if self.running and self._process:
             self._process.kill()
         elif self._process:
@@ -90,7 +90,7 @@ class _Controller:
 class Supervisor:
     """The controller of the array `name`: `module`, configured by `config`, at `site`.
 
-    Its events go on the timeline, and each also to `on_event`, from another thread.
+    Its events go to the timeline and, from another thread, to `on_event`.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Supervisor:
         self._told: list[Event] = []
 
     def start(self) -> None:
-        """Returns when the array is as it is configured; WaitTimeout if it does not get there."""
+        """Start it; returns when the array is as configured. WaitTimeout after SETTLE_SECONDS."""
         self._controller.restart()
         self._watchdog.start()
         wait_for(
@@ -128,14 +128,14 @@ class Supervisor:
         self._timeline.extend([event])
         self._told.append(event)
         if event.get("what") == "settled":
-            self._controller.starts = 0  # it does its work: what died was not for ever dying
+            self._controller.starts = 0  # it works: count failed starts anew
         self._on_event(event)
 
     def _say(self, said: dict[str, str]) -> None:
         details: dict[str, Any] = dict(said)
         if said["what"] == "died":
             details["status"] = self._controller.status
-        if said["what"] != "restarted":  # that the new one says
+        if said["what"] != "restarted":  # the new controller reports that
             self._timeline.add(self._name, "controller", **details)
 
     def tell(self, **command: Any) -> None:
@@ -143,9 +143,9 @@ class Supervisor:
         self._controller.send(json.dumps(command))
 
     def kill(self, *, next_dies_at: int = 0) -> None:
-        """SIGKILL it; it is started again.
+        """SIGKILL it; the watchdog restarts it.
 
-        `next_dies_at`: what is started then kills itself when it has given ip that many lines.
+        `next_dies_at`: the new one kills itself after it has given `ip` that many lines.
         """
         self._controller.dies_at = next_dies_at
         self._watchdog.kill()

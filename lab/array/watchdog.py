@@ -1,4 +1,4 @@
-"""A watchdog: what has died is started again, until the array itself is ended."""
+"""A watchdog: it restarts a process that died, until the array is stopped."""
 
 from __future__ import annotations
 
@@ -13,30 +13,29 @@ _TRIES = 200
 
 
 class Watched(Protocol):
-    """A process that has been started, and can be started again."""
+    """A started process that can be restarted."""
 
     @property
     def running(self) -> bool:
         """Whether its process is there."""
 
     def kill(self) -> None:
-        """SIGKILL it, and clear away what is left of it."""
+        """SIGKILL it, and clean up after it."""
 
     def restart(self) -> None:
-        """Start it again with all that it was told; LabError if that cannot be done now."""
+        """Restart it with all its orders; LabError if that is impossible now."""
 
 
 class Watchdog:
-    """Watches `watched` from start() to let_go(); `say` is told "died", "restarted", and why not.
+    """Watches `watched` from start() to let_go(); `say` gets "died", "restarted", "not-restarted".
 
-    Where it cannot be started now, as when an address that it needs is on its way to another port,
-    it is tried again.
+    A restart that fails is tried again: the address it needs may be moving to another port.
     """
 
     def __init__(self, watched: Watched, say: Callable[[dict[str, str]], None]) -> None:
         self._watched, self._say = watched, say
         self._stopping = threading.Event()
-        self._lock = threading.Lock()  # one kills or starts it at a time
+        self._lock = threading.Lock()  # only one thread kills or starts it
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def start(self) -> None:
@@ -65,11 +64,11 @@ class Watchdog:
                 self._say({"what": "restarted"})
 
     def kill(self) -> None:
-        """SIGKILL it, to be started again when nothing is left of it."""
-        with self._lock:  # its end can be seen before kill() has done
+        """SIGKILL it; it is restarted after its clean-up."""
+        with self._lock:  # _watch() may see its end before kill() returns
             self._watched.kill()
 
     def let_go(self) -> None:
-        """Do not start it again; when this returns nothing is being started any more."""
+        """Stop watching: after this returns, nothing is restarted."""
         with self._lock:
             self._stopping.set()

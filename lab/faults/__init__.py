@@ -1,1 +1,1 @@
-"""Faults, each a context manager that is recorded on the timeline and undone at its end."""
+"""Faults: context managers. Each is recorded on the timeline and undone at its end."""

@@ -1,4 +1,4 @@
-"""Faults of arrays with heads; as in lab.faults.network, each is undone on exit and recorded."""
+"""Faults of arrays with heads. Like those in lab.faults.network they are undone on exit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def head(lab: Lab, name: str) -> Head:
 
 @contextmanager
 def head_unheard(lab: Lab, name: str) -> Iterator[None]:
-    """The controller hears nothing of a head, and the head nothing of it; their link stays up."""
+    """Controller and head `name` hear nothing of each other, but their link stays up."""
     one, manager = head(lab, name), heads(lab).manager
     # States of a bridge's port (include/uapi/linux/if_bridge.h): 0 disabled, 3 forwarding.
     command = ["bridge", "link", "set", "dev", one.spec.link, "state"]
@@ -38,13 +38,13 @@ def head_unheard(lab: Lab, name: str) -> Iterator[None]:
         try:
             yield
         finally:
-            # By itself, where the head has been off since.
+            # Not checked: the kernel has done it by itself if the head was off meanwhile.
             manager.run([*command, "3"], check=False)
 
 
 @contextmanager
 def head_powered_off(lab: Lab, name: str) -> Iterator[None]:
-    """Cut the power of a head; when the fault ends it is on again and its agent runs."""
+    """Cut the power of a head. At the end of the fault it is on again and its agent runs."""
     one = head(lab, name)
     with recorded(lab, name, "power-cut"):
         one.cut()

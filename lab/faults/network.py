@@ -1,4 +1,4 @@
-"""Faults, each a context manager: it begins on entry, is undone on exit, and both are recorded."""
+"""Faults: context managers. Each begins on entry and is undone on exit; both are recorded."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from lab.errors import BadInput
 from lab.run.lab import Lab
 from targets.base import KillableDaemon
 
-# What a bridge port must be told (net/bridge: br_handle_frame_finish, br_flood). Without entries of
-# the port's in its table, a locked port takes no frame in, and one that is not flooded gives none
-# out; a port that suppresses neighbour messages gives out none that nobody has asked for.
+# Options of a bridge port (net/bridge: br_handle_frame_finish, br_flood). With no entry for the
+# port in the bridge's table, a locked port accepts no frame, and one without flooding sends none.
+# With neigh_suppress a port sends no unsolicited neighbour messages.
 _SWITCH = {
     "from": ("learning off locked on fdb_flush", "learning on locked off"),
     "to": (
@@ -26,12 +26,12 @@ _SWITCH = {
     "announcements": ("neigh_suppress on", "neigh_suppress off"),
 }
 LOSSY = "loss 1% delay 1ms 1ms reorder 5% duplicate 1%"
-"""In the words of tc-netem(8): a bad cable, and a switch that queues."""
+"""Options of tc-netem(8): a bad cable, and a switch that queues."""
 
 
 @contextmanager
 def recorded(lab: Lab, where: str, fault: str, **details: Any) -> Iterator[None]:
-    """Put the beginning and the end of a fault on the timeline, around what makes and undoes it."""
+    """Record the begin and end of a fault. Make and undo the fault within."""
     lab.timeline.add(where, "fault", name=fault, phase="begin", **details)
     try:
         yield
@@ -41,14 +41,13 @@ def recorded(lab: Lab, where: str, fault: str, **details: Any) -> Iterator[None]
 
 @contextmanager
 def cable_pulled(lab: Lab, name: str) -> Iterator[None]:
-    """Pull the cable of port or host `name`, or the link between two switches, "s1-s2": the carrier
-    is lost until the fault ends.
+    """Pull the cable of port or host `name`, or of a link between switches, such as "s1-s2".
 
-    The switch's end of the veth goes down, which takes the carrier of the other end
-    (drivers/net/veth.c, veth_close).
+    The carrier is lost until the fault ends: the switch's end of the veth goes down, and so the
+    other end loses its carrier (drivers/net/veth.c, veth_close).
     """
     interface = lab.switch_end(name)
-    # By netlink, for a process that does it would blur the moment by some milliseconds.
+    # By netlink: starting a process would blur the moment by some milliseconds.
     with IPRoute() as route:
         (index,) = route.link_lookup(ifname=interface)
         with recorded(lab, name, "carrier-loss"):
@@ -103,7 +102,7 @@ def _switch_told(lab: Lab, name: str, fault: str, what: str) -> Iterator[None]:
 
 @contextmanager
 def cable_lossy(lab: Lab, host: str, netem: str = LOSSY) -> Iterator[None]:
-    """Spoil what `host` sends, by netem in its own kernel; what came of it is on the timeline."""
+    """Spoil what `host` sends, by netem in its kernel; its counters go to the timeline."""
     one = lab.host(host)
     runner, device = one.runner, one.spec.interface.removeprefix(f"{host}-")
     qdisc = ["tc", "qdisc", "add", "dev", device, "root", "netem", *netem.split()]
@@ -120,7 +119,7 @@ def cable_lossy(lab: Lab, host: str, netem: str = LOSSY) -> Iterator[None]:
 
 @contextmanager
 def controller_killed(lab: Lab, *, next_dies_at: int = 0) -> Iterator[None]:
-    """SIGKILL the controller; what starts it again is its supervisor, not the end of this.
+    """SIGKILL the controller; its supervisor restarts it, not the end of the fault.
 
     `next_dies_at`: see Array.kill_controller.
     """
@@ -131,7 +130,7 @@ def controller_killed(lab: Lab, *, next_dies_at: int = 0) -> Iterator[None]:
 
 @contextmanager
 def front_killed(lab: Lab) -> Iterator[None]:
-    """SIGKILL what answers at the virtual port; the array starts it again by itself."""
+    """SIGKILL the front; the array restarts it by itself."""
     with recorded(lab, lab.array.spec.name, "front-killed"):
         lab.array.kill_front()
         yield
@@ -139,7 +138,7 @@ def front_killed(lab: Lab) -> Iterator[None]:
 
 @contextmanager
 def target_killed(lab: Lab) -> Iterator[None]:
-    """SIGKILL the target; when the fault ends it serves again. BadInput if it is no process."""
+    """SIGKILL the target. At the end of the fault it serves again; BadInput if in a kernel."""
     name, engine = lab.array.spec.name, lab.array.engine
     if not isinstance(engine, KillableDaemon):
         raise BadInput(f"{name}: {engine.name} lives in its kernel and cannot be killed alone")
@@ -153,7 +152,7 @@ def target_killed(lab: Lab) -> Iterator[None]:
 
 @contextmanager
 def host_powered_off(lab: Lab, name: str) -> Iterator[None]:
-    """Cut the power of a host; when the fault ends it has booted again, with no session."""
+    """Cut the power of a host. At the end of the fault it has booted, with no session."""
     host = lab.host(name)
     with recorded(lab, name, "power-cut"):
         host.power_cut()
@@ -177,7 +176,7 @@ def initiator_frozen(lab: Lab, host: str) -> Iterator[None]:
 
 @contextmanager
 def array_powered_off(lab: Lab) -> Iterator[None]:
-    """Cut the power of the array; when the fault ends it is on again and serves."""
+    """Cut the power of the array. At the end of the fault it is on again and serves."""
     with recorded(lab, lab.array.spec.name, "power-cut"):
         lab.array.power_cut()
         try:
@@ -203,7 +202,7 @@ def second_owner(lab: Lab, address: str, port: str) -> Iterator[None]:
 
 @contextmanager
 def block_overwritten(lab: Lab, block: int) -> Iterator[None]:
-    """Overwrite block `block` (4 KiB) of the first disk behind everybody's back; not undone."""
+    """Overwrite block `block` (4 KiB) of the first disk in its file; never undone."""
     disk = lab.array.targets[0].luns[0].path
     with recorded(lab, lab.array.spec.name, "block-overwritten"):
         with disk.open("r+b") as file:

@@ -97,7 +97,7 @@ class Lab(AbstractContextManager["Lab"]):
         trace: TracebackType | None,
     ) -> None:
         self.mark(TAKE_DOWN)
-        # With the first error as context, so that a clean-up that fails does not hide it.
+        # With the first error as context: a failing clean-up must not hide it.
         self._undo.__exit__(kind, error, trace)
 
     def _build(self) -> None:
@@ -110,7 +110,7 @@ class Lab(AbstractContextManager["Lab"]):
         space = GuestSpace.prepare(self.setup.image, self.folder.work)
         # Before the nodes start, because each node copies the mounts of that moment.
         sandbox.bind(self.folder.disks, space.root / "luns")
-        # Engines take no path with blanks or commas, which that of a run folder may have.
+        # Engines refuse paths with blanks or commas, and a run folder may have them.
         disks = os.open(self.folder.disks, os.O_PATH)
         self._undo.callback(os.close, disks)
         self._disks = Path(f"/proc/{os.getpid()}/fd/{disks}")
@@ -205,7 +205,7 @@ class Lab(AbstractContextManager["Lab"]):
         self, node: KernelHost, addresses: dict[str, list[str]], space: GuestSpace, keys: Keys,
         nice: int = 0,
     ) -> None:  # fmt: skip
-        """Boot a kernel for an array, or for a head of one."""
+        """Boot a kernel for an array or one of its heads."""
         node.prepare(
             space, keys, self.timeline, self.folder.logs, addresses=addresses,
             programs=GuestSite.programs(), start=GuestSite.start, memory_mib=ARRAY_MEMORY_MIB,
@@ -270,7 +270,7 @@ class Lab(AbstractContextManager["Lab"]):
         return self.setup.policy.access
 
     def host(self, which: str | int = 0) -> LabHost:
-        """The host of that name, or that place in the topology: 0 is the first one added.
+        """The host with this name, or at this place in the topology: 0 is the first one added.
 
         BadInput if the topology has none.
         """
@@ -282,16 +282,16 @@ class Lab(AbstractContextManager["Lab"]):
         return self.hosts[which]
 
     def some_hosts(self, count: int) -> list[LabHost]:
-        """The first `count` hosts of the topology; BadInput if it has not as many."""
+        """The first `count` hosts of the topology; BadInput if it has fewer."""
         return [self.host(place) for place in range(count)]
 
     def mark(self, moment: str) -> None:
-        """Put `moment` on the timeline, for a check that judges what was before it."""
+        """Put `moment` on the timeline, for checks that judge the events before it."""
         self.timeline.add("lab", "moment", name=moment)
 
     def switch_end(self, name: str) -> str:
-        """The switch's interface of the cable `name`: that of a port or a host, or a link between
-        switches ("s1-s2"), of which it is the first one's; BadInput if there is none."""
+        """The switch's interface of the cable of port or host `name`, or the first switch's one of
+        a link such as "s1-s2"; BadInput if there is none."""
         if name not in self._switch_ends:
             raise unknown("cable", name, self._switch_ends)
         return self._switch_ends[name]

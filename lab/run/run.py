@@ -1,4 +1,4 @@
-"""One run: a scenario in a sandbox of its own, judged, written to a run folder."""
+"""One run: act a scenario in its own sandbox, judge it, write the run folder."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ _SPARE_BYTES = 200 << 20
 _MOST_PORTS_OF_A_KERNEL = 8
 """Measured: with 9 a User-Mode Linux is ready after 20 s, with 12 not in time, with 20 never."""
 _LONGEST_PATH = 4096 - 256
-"""A path has room for 4095 bytes (PATH_MAX, include/uapi/linux/limits.h); the rest is for files."""
+"""A path has at most 4095 bytes (PATH_MAX, include/uapi/linux/limits.h). 256 are for the files."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be run, checked and with all it needs, but nothing made of it yet."""
+    """A checked run with all that it needs; only its folder is made."""
 
     scenario: Scenario
     topo: ArrayTopo
@@ -58,13 +58,13 @@ class Plan:
 
     @property
     def shown(self) -> Path:
-        """Its folder as a person names it: below the working directory if it is there."""
+        """Its folder for messages: relative to the working directory if below it."""
         path = self.folder.path
         return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def exit_code(verdicts: Iterable[str]) -> int:
-    """0 if all pass, 1 if any failed, 4 if any is unknown or there is none."""
+    """0 if all pass, 1 if any failed, else 4: any is unknown, or there is none."""
     found = set(verdicts)
     return 1 if "fail" in found else 0 if found == {"pass"} else 4
 
@@ -72,8 +72,8 @@ def exit_code(verdicts: Iterable[str]) -> int:
 def make_folder(path: Path, need_bytes: int) -> Folder:
     """Make the run folder `path`.
 
-    Raises BadInput if it cannot be made or is not empty, Missing if its disk has not `need_bytes`;
-    what it made is then gone again.
+    Raises BadInput if it cannot be made or is not empty, Missing if its disk has less than
+    `need_bytes` free. The folder is then removed again.
     """
     new = _is_new(path)
     try:
@@ -104,14 +104,14 @@ def _is_new(path: Path) -> bool:
 
 
 def discard_folder(folder: Folder, whole: bool) -> None:
-    """Take an unused run folder away again; itself too, if `whole`."""
+    """Undo make_folder(); remove the run folder itself only if `whole`."""
     folder.work.rmdir()
     if whole:
         folder.path.rmdir()
 
 
 def discard_unused(folder: Folder) -> None:
-    """Take a run folder away that no run has written to."""
+    """Remove the run folder if no run has written to it."""
     if [p.name for p in folder.path.iterdir()] == [folder.work.name]:
         discard_folder(folder, whole=True)
 
@@ -162,11 +162,10 @@ def _check_room(topo: ArrayTopo, engine: str) -> None:
 
 
 def run(plan: Plan) -> dict[str, Any]:
-    """Run it in a sandbox and return what result.json says.
+    """Run `plan` in a sandbox and return the content of result.json.
 
-    Raises Missing where there can be no sandbox or the disk fills up, BadInput for what turns out
-    in the lab only, KeyboardInterrupt when it was interrupted, and LabError when it ended without
-    a result.
+    Raises Missing if no sandbox can be made or the disk fills up, BadInput for bad input that only
+    the running lab finds, KeyboardInterrupt if interrupted, LabError if it ended without a result.
     """
     with os.fdopen(os.memfd_create("told"), "w+", encoding="utf-8") as told:
         status = sandbox.run(lambda: _work(plan, told))
@@ -185,7 +184,7 @@ def run(plan: Plan) -> dict[str, Any]:
 
 
 def _work(plan: Plan, told: TextIO) -> int:
-    """The worker inside the sandbox: its exit status; why it is not 0 is written to `told`."""
+    """The worker inside the sandbox. Returns its exit status; `told` gets the error, if any."""
     try:
         try:
             _run_and_judge(plan)
@@ -250,7 +249,7 @@ def _run_and_judge(plan: Plan) -> None:
         write_result(plan.folder.path, result)
         write_report(plan.folder.path)
         if plan.policy.access.secrets:
-            # Result and report are searched as well, so what is found comes into the next ones.
+            # The search covers result and report too, so both are written again afterwards.
             seek_secrets(plan.folder.path, plan.policy.access.secrets, timeline)
             write_result(plan.folder.path, result | _judged(trouble, timeline, must))
             write_report(plan.folder.path)
@@ -260,7 +259,7 @@ def _run_and_judge(plan: Plan) -> None:
 def _judged(
     trouble: list[checks.Finding], timeline: Timeline, must: list[checks.Check]
 ) -> dict[str, Any]:
-    """What result.json says of the findings."""
+    """The verdict and the checks for result.json."""
     findings = [*trouble, *checks.judge(timeline, must)]
     shown = [finding.as_json() for finding in findings]
     return {"verdict": str(checks.overall(findings)), "checks": shown}
@@ -269,7 +268,7 @@ def _judged(
 def _act(
     scenario: Scenario, lab: Lab, timeline: Timeline, trouble: list[checks.Finding]
 ) -> list[checks.Check]:
-    """Let the scenario act; what it says must hold, or `reached` if it did not get that far."""
+    """Let the scenario act. Returns its checks, or `reached` alone if it did not finish."""
     try:
         return _checks_of(scenario, scenario.act(lab))
     except WaitTimeout as late:
@@ -288,7 +287,7 @@ def _act(
 
 
 def _checks_of(scenario: Scenario, returned: object) -> list[checks.Check]:
-    """What a scenario returned, if it is checks; else BadInput with its place."""
+    """The checks that a scenario returned; BadInput with its place if they are none."""
     if isinstance(returned, Iterable):
         found = list(returned)
         if all(callable(one) for one in found):
@@ -300,7 +299,7 @@ def _checks_of(scenario: Scenario, returned: object) -> list[checks.Check]:
 
 
 def served(timeline: Timeline) -> dict[str, dict[str, str]]:
-    """For each host and moment at which its session was looked at: the port and its address."""
+    """For each host and recorded moment of its session: the serving port and its address."""
     found: dict[str, dict[str, str]] = {}
     for event in timeline.events("session"):
         address = ip_of(event["current"])
@@ -310,7 +309,7 @@ def served(timeline: Timeline) -> dict[str, dict[str, str]]:
 
 
 def write_result(path: Path, result: dict[str, Any]) -> None:
-    """Write result.json in one step, so that nobody reads half of one."""
+    """Write result.json atomically, so that nobody reads half of it."""
     fresh = path / ".result.json"
     fresh.write_text(json.dumps(result, indent=1) + "\n")
     fresh.replace(path / "result.json")

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 Act = Callable[["Lab"], Iterable[Check]]
 PolicyOf = Callable[[ArrayTopo], Policy]
-"""A policy that names hosts and ports takes their names from the topology that is run."""
+"""Makes a policy that names hosts and ports, with the names of the topology in use."""
 
 registered: dict[str, Scenario] = {}
-"""Every scenario whose file has been run, by name; lab/scenarios/__init__.py runs them."""
+"""Every scenario of an imported file, by name; lab/scenarios/__init__.py imports them."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class Scenario:
     needs: tuple[str, ...] = ()
     not_for: Mapping[str, str] = field(default_factory=dict)
     asked_as: str = ""
-    """What the command line calls it: its name, or the FILE.py:name that it was found in."""
+    """Its name on the command line: that of the catalogue, or FILE.py:name."""
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """The engines that it can be run with: the usual one first, if it can.
+        """The engines that can run it; the default engine first, if it can.
 
-        One that a package brings and that cannot be imported is none of them.
+        An engine of an installed package is left out if it cannot be imported.
         """
         found = []
         for name in engines.ENGINES:
@@ -59,17 +59,17 @@ class Scenario:
         return tuple(found)
 
     def lacking(self, target: str) -> list[str]:
-        """What it needs and the engine `target` cannot do."""
+        """The needs of the scenario that the engine `target` does not meet."""
         abilities = engines.find(target).abilities
         return [need for need in self.needs if need not in abilities]
 
     def policy_for(self, topo: ArrayTopo) -> Policy:
-        """What its array is told on `topo`."""
+        """The policy of its array on `topo`."""
         return self.policy(topo) if callable(self.policy) else self.policy
 
     @property
     def initiators(self) -> tuple[str, ...]:
-        """Those that it can be run with."""
+        """The initiators that it can be run with."""
         return tuple(name for name in initiators.INITIATORS if name not in self.not_for)
 
     @property
@@ -96,13 +96,14 @@ def scenario(
 ) -> Callable[[Act], Act]:
     """Put a function into the catalogue, under its name with hyphens.
 
-    `hosts` says how many it acts on, or which, by their names; `ports` how many the array must
-    have. `topology` is what it runs on unless the command line says otherwise. `policy` is what its
-    array is told: a Policy, or a function that makes one for a topology and so can name its hosts
-    and ports. `full_capture` records all frames instead of control traffic only. A scenario that is
-    not `listed` runs by name but is no promise of the catalogue: a negative control. `needs` are
-    abilities of the target engine (targets.engines.ABILITIES): it runs with those that have all of
-    them. `not_for` names the initiators that it cannot be run with, and why.
+    `hosts`: how many hosts it acts on, or their names. `ports`: how many ports the array must have.
+    `topology`: the default topology. `policy`: a Policy, or a function that makes one for a
+    topology and so can name its hosts and ports. `full_capture` records all frames, not only
+    control traffic. `listed`: False for a negative control, which runs by name only. `needs`:
+    abilities that the target engine must have (targets.engines.ABILITIES). `not_for`: initiators
+    that it cannot be run with, and why.
+
+    Raises BadInput for a name that is taken, or an unknown ability.
     """
 
     def register(act: Act) -> Act:
@@ -137,8 +138,8 @@ def check_fits(
     target: str | None = None,
     initiator: str = initiators.DEFAULT,
 ) -> None:
-    """Raise BadInput if the topology at `place` lacks what the scenario needs, or the engine
-    `target` or the `initiator` is unknown, or cannot do what it needs."""
+    """Raise BadInput if the topology at `place`, the engine `target` or the `initiator` lacks what
+    the scenario needs, or if one of the two is unknown."""
     initiators.find(initiator)
     if initiator in one.not_for:
         why = one.not_for[initiator]
