@@ -1,4 +1,4 @@
-"""Checks of who was let in: by what secrets, with what answer, and that no secret is shown."""
+"""Checks of CHAP and access: which logins were accepted or refused, and that no secret leaks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _at(timeline: Timeline, kind: str, host: str, portals: frozenset[str]) -> li
 
 
 def _host_hung_up(timeline: Timeline, login: Event) -> bool:
-    """Whether it was the host that ended the connection of a login."""
+    """Whether the host, not the array, ended the connection of a login."""
     ends = timeline.events("hung-up", login["where"])
     after = [e for e in ends if e["portal"] == login["portal"] and e["t"] >= login["t"]]
     return bool(after) and after[0]["by"] == "host"
@@ -43,13 +43,13 @@ def _refused(
 
 @check
 def login_refused(host: str, at: str | Collection[str], status: str) -> Look:
-    """Each login of `host` at the addresses `at` was answered `status`, and failed in the host."""
+    """Each login of `host` at the addresses `at` was answered `status`, and iscsiadm failed."""
     return lambda timeline: _refused(timeline, "login", host, at, status)
 
 
 @check
 def discovery_refused(host: str, at: str, status: str) -> Look:
-    """Each discovery of `host` at `at` was answered `status`; no portal was named to it."""
+    """Each discovery of `host` at `at` was answered `status` and named no portal."""
 
     def look(timeline: Timeline) -> Answer:
         named = [p for e in timeline.events("discovery-wire", host) for p in e["portals"]]
@@ -62,8 +62,7 @@ def discovery_refused(host: str, at: str, status: str) -> Look:
 
 @check
 def host_refused(host: str, at: str | Collection[str]) -> Look:
-    """`host` itself broke each of its logins off at the addresses `at`: the target had not proved
-    itself."""
+    """`host` ended each login at the addresses `at`: the target failed to authenticate itself."""
 
     def look(timeline: Timeline) -> Answer:
         attempts = _attempts(timeline, host, "login")
@@ -73,11 +72,11 @@ def host_refused(host: str, at: str | Collection[str]) -> Look:
         answered = [str(e["status"]) for e in logins if e["status"]]
         ended = ", ".join(str(e["status"]) for e in attempts)
         if answered:
-            return failed(f"The array had the last word: {', '.join(answered)}.")
+            return failed(f"The array answered the login: {', '.join(answered)}.")
         if not all(_host_hung_up(timeline, login) for login in logins):
-            return failed(f"{host} did not end its connection; iscsiadm ended with {ended}.")
+            return failed(f"{host} did not close its connection; iscsiadm ended with {ended}.")
         if not all(e["status"] for e in attempts):
-            return failed(f"{host} hung up, but its login succeeded in the end.")
+            return failed(f"{host} hung up, but a later login succeeded.")
         return passed(f"{host} hung up in the middle of the login; iscsiadm ended with {ended}.")
 
     return look
@@ -85,9 +84,9 @@ def host_refused(host: str, at: str | Collection[str]) -> Look:
 
 @check
 def nothing_served(host: str) -> Look:
-    """`host`, which tried to log in, was never let in: no session, no answer to a SCSI command.
+    """`host` tried to log in and got nothing: no session, no answer to a SCSI command.
 
-    Rests on the attempts, on what the host's kernel had after each, and on captures in full.
+    Evidence: the attempts, the host kernel's sessions after each, and full packet captures.
     """
 
     def look(timeline: Timeline) -> Answer:
@@ -96,9 +95,9 @@ def nothing_served(host: str) -> Look:
         sessions = [e for e in attempts if e["sessions"]] + timeline.events("session", host)
         answered = timeline.events("scsi", host)
         for found, what in (
-            (let_in, "was let in"),
+            (let_in, "logged in"),
             (sessions, "had a session"),
-            (answered, "was answered a SCSI command"),
+            (answered, "got an answer to a SCSI command"),
         ):
             if found:
                 at = f" at {found[0]['portal']}" if "portal" in found[0] else ""
@@ -106,10 +105,10 @@ def nothing_served(host: str) -> Look:
         if not attempts:
             return unknown(f"{host} did not try to log in.")
         if not config(timeline).get("scsi_on_wire"):
-            return unknown("Nobody looked for answers to SCSI commands on the wire.")
+            return unknown("The capture did not look for answers to SCSI commands.")
         return passed(
-            f"{len(attempts)} attempts of {host}: no login was accepted, no session was there "
-            "after, no SCSI command was answered."
+            f"{len(attempts)} attempts of {host}: no login accepted, no session left, no SCSI "
+            "command answered."
         )
 
     return look
@@ -117,8 +116,10 @@ def nothing_served(host: str) -> Look:
 
 @check
 def proved(host: str, at: str | Collection[str], who: Collection[str]) -> Look:
-    """Each login of `host` that the addresses `at` accepted held a proof by CHAP of all in `who`:
-    "host", "target"."""
+    """In each login of `host` accepted at the addresses `at`, all of `who` authenticated by CHAP.
+
+    `who`: "host", "target", or both.
+    """
     wanted = sorted(who)
 
     def look(timeline: Timeline) -> Answer:
@@ -129,9 +130,9 @@ def proved(host: str, at: str | Collection[str], who: Collection[str]) -> Look:
             shown = sorted(set(login.get("proved", [])))
             if shown != wanted:
                 by = " and ".join(shown) or "nobody"
-                return failed(f"At {login['portal']} {host} was let in with a proof by {by}.")
+                return failed(f"{host} logged in at {login['portal']}; CHAP authenticated {by}.")
         return passed(
-            f"{len(accepted)} logins of {host}, each with a proof by {' and '.join(wanted)}."
+            f"{len(accepted)} logins of {host}; CHAP authenticated {' and '.join(wanted)} in each."
         )
 
     return look
@@ -144,11 +145,11 @@ def no_secret_leaked() -> Look:
     def look(timeline: Timeline) -> Answer:
         sought = timeline.events("secrets-sought")
         if not sought or not sought[-1]["secrets"] or not sought[-1]["files"]:
-            return unknown("Nobody has looked for secrets yet.")
+            return unknown("The run folder was not searched for secrets.")
         last = sought[-1]
-        text = f"{last['secrets']} secrets were looked for in {last['files']} files"
+        text = f"Searched {last['files']} files for {last['secrets']} secrets"
         if last["found"]:
-            return failed(f"{text}, and are in {', '.join(last['found'])}.")
-        return passed(f"{text}; none holds one.")
+            return failed(f"{text}; found in {', '.join(last['found'])}.")
+        return passed(f"{text}; found none.")
 
     return look

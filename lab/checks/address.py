@@ -12,9 +12,9 @@ from lab.portal import ip_of
 from lab.timeline import Event, Timeline
 
 _SHOWN = 4
-"""Of many owners, how many are named at the beginning and at the end."""
+"""How many owners evidence names at each end of a long list."""
 CLAIMS = ("announcement", "arp-claim")
-"""Kinds of event that say on the wire: this address is at this MAC."""
+"""Kinds of event in which a frame says that an address is at a MAC."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,16 @@ def owners_at(timeline: Timeline, address: str, t: float | None = None) -> froze
 
 
 def claims(timeline: Timeline, address: str) -> list[Event]:
-    """What was said about `address` on the wire: announcements and ARP claims, in order."""
+    """Announcements and ARP claims of `address` on the wire, in order."""
     wanted = ip_of(address)
     return [e for e in timeline if e["kind"] in CLAIMS and ip_of(e["address"]) == wanted]
 
 
 def clock_doubt_ms(timeline: Timeline, names: Collection[str]) -> float:
-    """How far apart, in ms, the clocks of kernels may be whose events are compared: those that
-    were set say how well (`clock`); others are this machine's."""
+    """How far apart the kernel clocks of `names` may be, in ms.
+
+    Guests record how well they set their clocks (`clock` events); other names share one clock.
+    """
     within: dict[str, float] = {}
     for event in timeline.events("clock"):
         within[event["where"]] = max(event["within_ms"], within.get(event["where"], 0.0))
@@ -65,7 +67,7 @@ def clock_doubt_ms(timeline: Timeline, names: Collection[str]) -> float:
 
 @check
 def one_owner_of_virtual_address(address: str | None = None) -> Look:
-    """The virtual address is never up on two ports, and no stranger claims it on the wire.
+    """The virtual address is never up on two ports, and no foreign MAC claims it on the wire.
 
     Judges every virtual address of the configuration, or only `address`.
     """
@@ -96,21 +98,19 @@ def _one_owner(timeline: Timeline, address: str) -> Answer:
             doubt = clock_doubt_ms(timeline, state.ports)
             if span > doubt:
                 return failed(f"{both}.")
-            doubtful = f"{both}, by clocks that agree to {doubt:.1f} ms."
+            doubtful = f"{both}, but the clocks agree only to {doubt:.1f} ms."
     if doubtful:
         return unknown(doubtful)
     macs, said = port_macs(timeline), claims(timeline, address)
     strangers = sorted({e["mac"].lower() for e in said} - set(macs))
     if macs and strangers:
-        return failed(
-            f"{address} was claimed on the wire by {_and(strangers)}, no port of the array."
-        )
+        return failed(f"{_and(strangers)}, no port of the array, claimed {address} on the wire.")
     gaps = timeline.events("watch-gap")
     if not states:
         return unknown(f"The kernel's watcher recorded nothing about {address}.")
     if gaps:
         return unknown(
-            f"{len(gaps)} gaps in what was observed of {address}; the first: {gaps[0].get('what')}."
+            f"{len(gaps)} gaps in the watch of {address}; the first: {gaps[0].get('what')}."
         )
     if said and not macs:
         return unknown(f"{address} was claimed on the wire, but the ports' MACs are not recorded.")
@@ -148,7 +148,7 @@ def moved_to(
         if away_from == owner:
             return failed(f"{text}, which it should have left.")
         first = next((s.ports for s in states if s.ports), frozenset())
-        return passed(f"{text}; it began on {_and(first)}.")
+        return passed(f"{text}; it was on {_and(first)} first.")
 
     return look
 

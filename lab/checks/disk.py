@@ -25,7 +25,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class Interval:
-    """A time of load; `ended` is False where the end is only the last thing heard of the run."""
+    """A time of load; `ended` is False if no end was recorded: `end` is the last event."""
 
     begin: float
     end: float
@@ -35,15 +35,14 @@ class Interval:
 def gaps(completions: Iterable[float], begin: float, end: float) -> list[Gap]:
     """The times between completions, and between them and the two ends, in order.
 
-    Completions outside of the interval do not count, so a stall that outlasts the load is as long
-    as the load was still wanting.
+    Completions outside the interval do not count: a stall that outlasts the load ends with it.
     """
     points = [begin, *sorted(t for t in completions if begin <= t <= end), end]
     return [Gap(a, b) for a, b in pairwise(points)]
 
 
 def load_intervals(timeline: Timeline, host: str) -> list[Interval]:
-    """When load ran on `host`: `load` events paired by name; an open one ends with the timeline."""
+    """When load ran on `host`: `load` events paired by name; an open one ends at the last event."""
     found: list[Interval] = []
     open_at: dict[str, float] = {}
     for event in timeline.events("load", host):
@@ -74,7 +73,7 @@ def acknowledged(timeline: Timeline, host: str) -> list[Event]:
 
 @check
 def no_lost_writes(host: str) -> Look:
-    """Every block holds what was last acknowledged for it, after the final read-back."""
+    """The final read-back found in every block the last acknowledged write."""
 
     def look(timeline: Timeline) -> Answer:
         verified = timeline.events("verified", host)
@@ -94,7 +93,7 @@ def no_lost_writes(host: str) -> Look:
         compared = verified[-1]["blocks"]
         blocks = len({w["block"] for w in writes})
         if verified[-1]["t"] < writes[-1]["t"]:
-            return unknown(f"{host} wrote on after its blocks had been read back.")
+            return unknown(f"{host} wrote again after its blocks were read back.")
         if not compared or compared < blocks:
             return unknown(f"Only {compared} of {blocks} written blocks of {host} were compared.")
         return passed(
@@ -147,7 +146,7 @@ def stall_below(host: str, ms: float) -> Look:
         if gap.ms > ms:
             return failed(text)
         if not all(i.ended for i in intervals):
-            return unknown(f"{text} The load's end was not recorded, so a longer one may follow.")
+            return unknown(f"{text} No end of the load was recorded: a longer gap may follow.")
         ok = sum(e["status"] == "ok" for e in events)
         return passed(f"{text} {ok} operations completed.")
 

@@ -1,4 +1,4 @@
-"""Checks of arrays with heads: that what was silent was cut off before it was replaced."""
+"""Checks of arrays with heads: a silent head must lose power before another takes over."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from lab.timeline import Timeline
 
 @check
 def fenced_before_moved() -> Look:
-    """No address came up on a head before the head that had it was known to be without power.
+    """No address came up on a head before the power of its previous head was cut.
 
-    That it was cut is the power switch's own word (`power`); who has an address, the kernels',
-    whose clocks are not quite those of the power switch.
+    Evidence: the power switch's `power` events and the kernels' `address` events. Their clocks
+    differ a little; a difference within that doubt is `unknown`.
     """
 
     def look(timeline: Timeline) -> Answer:
@@ -28,18 +28,18 @@ def fenced_before_moved() -> Look:
                 before = holder.get(address, where)
                 if before != where:
                     if before not in cuts:
-                        text = f"{address} came up on {where}, and {before} was not cut"
+                        text = f"{address} came up on {where}, but {before} had not lost power"
                         doubt = clock_doubt_ms(timeline, {before, where})
                         soon = event["t"] + doubt / 1000
                         if any(event["t"] < t <= soon for t in _cuts(timeline, before)):
-                            return unknown(f"{text} before, by clocks good to {doubt:.1f} ms.")
+                            return unknown(f"{text}; clocks agree to {doubt:.1f} ms.")
                         return failed(f"{text}.")
                     moved.append(f"{address} to {where}")
                 holder[address] = where
                 cuts.pop(where, None)  # it is on again
         if not moved:
             return unknown("No address moved from one head to another.")
-        return passed(f"The power was cut first, then moved: {', '.join(moved)}.")
+        return passed(f"Power was cut before each move: {', '.join(moved)}.")
 
     return look
 

@@ -1,4 +1,4 @@
-"""Checks of what belongs to a disk and not to the way there: its identity, and who reserved it."""
+"""Checks of what must not change with the path to a disk: identity and reservations."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from lab.checks.verdict import Answer, Look, check, failed, passed, unknown
 from lab.timeline import Event, Timeline
 
 IDENTITY = ("serial", "designators", "size_bytes", "block_bytes")
-"""VPD page 0x80, VPD page 0x83, READ CAPACITY(16): what a host knows a disk by."""
+"""VPD page 0x80, VPD page 0x83, READ CAPACITY(16): how a host identifies a disk."""
 
 
 @check
 def same_identity(host: str, disks: int = 1) -> Look:
-    """Each disk of `host` was asked before and after, and said the same: both VPD pages and size.
+    """Each disk of `host` gave the same VPD pages and size before and after.
 
-    `disks`: how many there are at least. No two of them may have one serial number.
+    `disks`: the least number of disks. No two may share a serial number.
     """
 
     def look(timeline: Timeline) -> Answer:
         asked = timeline.events("identity", host)
         moments = list(dict.fromkeys(str(e["moment"]) for e in asked))
         if len(moments) < 2:
-            return unknown(f"The disks of {host} were asked {len(moments)} times, not twice.")
+            return unknown(f"The disks of {host} were read {len(moments)} times; two are needed.")
         by_moment = {
             moment: {_name(e): e for e in asked if e["moment"] == moment} for moment in moments
         }
@@ -39,9 +39,7 @@ def same_identity(host: str, disks: int = 1) -> Look:
         serials = sorted({str(e["serial"]).strip(" \0") for e in first.values()})
         if len(serials) < len(first):
             return failed(f"{len(first)} disks of {host} have {len(serials)} serial numbers.")
-        return passed(
-            f"{', '.join(serials)}: VPD 0x80, 0x83 and capacity the same at {_in(moments)}."
-        )
+        return passed(f"{', '.join(serials)}: same VPD 0x80, 0x83 and capacity at {_in(moments)}.")
 
     return look
 
@@ -56,12 +54,12 @@ def _in(moments: list[str]) -> str:
 
 @check
 def reservation_unchanged(host: str) -> Look:
-    """Each time that `host` looked, the same keys were registered and the same one had reserved."""
+    """Each time `host` looked, the registered keys and the reservation holder were the same."""
 
     def look(timeline: Timeline) -> Answer:
         seen = timeline.events("reservation", host)
         if len(seen) < 2:
-            return unknown(f"{host} looked at the reservation {len(seen)} times, not twice.")
+            return unknown(f"{host} read the reservation {len(seen)} times; two are needed.")
         first = seen[0]
         if first["holder"] is None:
             return unknown(f"There was no reservation to keep at {first['moment']!r}.")
@@ -84,13 +82,13 @@ def _said(event: Event) -> str:
 
 @check
 def writes_refused(host: str) -> Look:
-    """Each time that `host` tried to write, another's reservation kept it from that."""
+    """Each write that `host` tried failed with a reservation conflict."""
     return _attempts(host, "conflict")
 
 
 @check
 def writes_allowed(host: str) -> Look:
-    """Each time that `host` tried to write, it was let."""
+    """Each write that `host` tried succeeded."""
     return _attempts(host, "ok")
 
 

@@ -11,11 +11,11 @@ from lab.timeline import Timeline
 
 
 def measures(timeline: Timeline) -> dict[str, Any]:
-    """What the run measured; a figure that the timeline does not hold is None or left out.
+    """What the run measured. A figure that the timeline does not hold is None or left out.
 
-    `stall_ms` and `iops` per host under load; `address_move_ms` per address: from the start of a
-    fault to the kernel's notice that the address is up on another port (the longest, if there were
-    several); counts for all hosts together.
+    `stall_ms` and `iops` are per host under load. `address_move_ms` is per address: from the start
+    of a fault to the kernel's notice that the address is up on another port (the longest of
+    several). Counts are for all hosts together.
     """
     io = timeline.events("io")
     verified = timeline.events("verified")

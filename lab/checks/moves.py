@@ -1,4 +1,4 @@
-"""Checks of how often addresses move, and of what the array's own processes do meanwhile."""
+"""Checks of how often addresses move, and of restarts of the array's own processes."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from lab.checks.verdict import Answer, Look, check, failed, passed, unknown
 from lab.timeline import Timeline
 
 KILLED = "controller-killed"
-"""The fault that is the controller's death."""
+"""The fault that kills the controller."""
 NOTED_LATE_S = 0.2
-"""How late, in seconds, a busy machine may be with recording that a fault has ended."""
+"""How late a busy machine may record the end of a fault, in seconds."""
 BACK_LATE_S = 1.0
-"""How late, in seconds, an address may be back after its port's hold time."""
+"""How late after its port's hold time an address may return, in seconds."""
 
 
 def stays(timeline: Timeline, address: str, until: float | None = None) -> list[Owned]:
-    """Where `address` was, one after the other: each change to another port, or to several.
+    """Where `address` was, in order: each change to another port, or to several.
 
-    Up to the time `until`, or as long as the scenario ran.
+    Until the time `until`, or to the end of the scenario.
     """
     end = scenario_end(timeline) if until is None else until
     found: list[Owned] = []
@@ -36,15 +36,15 @@ def _way(found: list[Owned]) -> str:
 
 @check
 def moved_times(address: str, times: int, *, until: str | None = None) -> Look:
-    """`address` went to another port exactly `times` times, as the array's kernel has it.
+    """`address` moved to another port exactly `times` times by the array kernel's record.
 
-    Until the moment `until`, which the scenario marks (Lab.mark); without one, until it is over.
+    Counts until the moment `until` that the scenario marks (Lab.mark); None: until its end.
     """
 
     def look(timeline: Timeline) -> Answer:
         end = time_of(timeline, until) if until else None
         if until and end is None:
-            return unknown(f"The moment {until!r} did not come, up to which moves are counted.")
+            return unknown(f"The scenario did not reach the moment {until!r}.")
         found = stays(timeline, address, end)
         if not found:
             return unknown(f"The kernel's watcher recorded nothing about {address}.")
@@ -57,9 +57,9 @@ def moved_times(address: str, times: int, *, until: str | None = None) -> Look:
 
 @check
 def home_after_hold(address: str, hold_s: float) -> Look:
-    """`address` left its port once and came back once, when that had been up for the hold time.
+    """`address` left its first port once and came back once, after the port's hold time.
 
-    The port is the one that it was first on; it is up again when the last fault there ended.
+    The hold time runs from the end of the last fault at that port.
     """
 
     def look(timeline: Timeline) -> Answer:
@@ -72,9 +72,9 @@ def home_after_hold(address: str, hold_s: float) -> Look:
         (home, *_) = found[0].ports
         up = [e["t"] for e in timeline.events("fault", home) if e["phase"] == "end"]
         if not up:
-            return unknown(f"{text}; when {home} came back was not recorded.")
+            return unknown(f"{text}; no end of a fault at {home} was recorded.")
         after = found[2].t - up[-1]
-        text += f"; it was back {after:.3f} s after {home}, hold time {hold_s:g} s"
+        text += f"; it came back {after:.3f} s after {home} was up, hold time {hold_s:g} s"
         # The port is up somewhat before the fault's end is recorded, and noticed somewhat later.
         good = hold_s - NOTED_LATE_S <= after <= hold_s + BACK_LATE_S
         return passed(f"{text}.") if good else failed(f"{text}.")
@@ -84,10 +84,9 @@ def home_after_hold(address: str, hold_s: float) -> Look:
 
 @check
 def unannounced(host: str, address: str) -> Look:
-    """`address` moved during a fault, and `host` was told of that by no announcement.
+    """`address` moved during the first fault, and no announcement of it reached `host`.
 
-    On the wire before `host`, between the fault's begin and end, where announcements were seen
-    before.
+    Evidence: the wire at `host`, where an announcement must have been seen before the fault.
     """
 
     def look(timeline: Timeline) -> Answer:
@@ -116,54 +115,54 @@ def unannounced(host: str, address: str) -> Look:
 def controller_restarted(times: int, *, moving: int = 0) -> Look:
     """The controller died `times` times or more, ran again after the last, and settled the array.
 
-    `moving`: so many of these deaths or more came in the midst of a move: after a fault had begun
-    or ended, and before it had settled the array since.
+    `moving`: at least so many deaths came during a move: after a fault began or ended, and before
+    the controller settled the array.
     """
 
     def look(timeline: Timeline) -> Answer:
         end = scenario_end(timeline)
         said = [e for e in timeline.events("controller") if e["t"] <= end]
         if not said:
-            return unknown("Nothing was heard of a controller.")
+            return unknown("No event of the controller was recorded.")
         died = [e["t"] for e in said if e["what"] == "died"]
         started = [e["t"] for e in said if e["what"] == "started"]
         settled = [e["t"] for e in said if e["what"] == "settled"]
         text = f"The controller died {len(died)} times"
         if len(died) < times:
             return failed(f"{text}; it should have died {times} times.")
-        # One that dies at once has told nothing, not even that it was started; the last one must.
+        # A controller that dies at once may not report its start. The last one must.
         if not started or started[-1] < died[-1]:
-            return failed(f"{text}; it does not run any more.")
+            return failed(f"{text}; it did not start again.")
         if not settled or settled[-1] < started[-1]:
-            return failed(f"{text}; it has not settled the array since.")
+            return failed(f"{text}; it did not settle the array after its last start.")
         changes = [e["t"] for e in timeline.events("fault") if e["name"] != KILLED]
         within = [t for t in died if _moving(t, changes, settled)]
-        text += f", {len(within)} times in the midst of a move, and settled in the end"
+        text += f", {len(within)} times during a move, and settled the array in the end"
         return passed(f"{text}.") if len(within) >= moving else failed(f"{text}, not {moving}.")
 
     return look
 
 
 def _moving(t: float, changes: list[float], settled: list[float]) -> bool:
-    """Whether something had changed before `t`, and nothing was settled between the two."""
+    """Whether at `t` the array had not yet settled after the last change."""
     before = [change for change in changes if change <= t]
     return bool(before) and not any(before[-1] < s < t for s in settled)
 
 
 @check
 def front_restarted() -> Look:
-    """What answers at the virtual port died, and was started again after each time."""
+    """The front died, and the array started it again after its last death."""
 
     def look(timeline: Timeline) -> Answer:
         end = scenario_end(timeline)
         said = [e for e in timeline.events("virtual-port")
                 if e["what"] in ("died", "restarted") and e["t"] <= end]  # fmt: skip
         if not said:
-            return unknown("The virtual port was not seen to die.")
+            return unknown("No death of the front was recorded.")
         if said[-1]["what"] == "died":
-            return failed("The virtual port died and was not started again.")
+            return failed("The front died and was not started again.")
         first = next(e["t"] for e in said if e["what"] == "died")
         took = (next(e["t"] for e in said if e["what"] == "restarted") - first) * 1000
-        return passed(f"The virtual port died and answered again {took:.0f} ms later.")
+        return passed(f"The front died and was restarted {took:.0f} ms later.")
 
     return look

@@ -1,4 +1,4 @@
-"""Which port of the array an address stands for."""
+"""The ports, addresses and MACs of the array, from the configuration."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from lab.timeline import Timeline
 
 
 def as_set(one_or_more: str | Collection[str]) -> frozenset[str]:
-    """The addresses in what a caller gave: one portal, or several."""
+    """The IP addresses of one portal or several."""
     given = [one_or_more] if isinstance(one_or_more, str) else one_or_more
     return frozenset(ip_of(p) for p in given)
 
 
 def config(timeline: Timeline) -> dict[str, Any]:
-    """The facts of the run: all `config` events laid over one another."""
+    """The facts of the run: all `config` events merged; the last value of a key counts."""
     facts: dict[str, Any] = {}
     for event in timeline.events("config"):
         facts.update(event)

@@ -1,4 +1,4 @@
-"""Checks of what the array asks of hosts and announces to them: judged by the wire alone."""
+"""Checks of Async Messages and of what hosts do after them. Evidence: the wire alone."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from lab.portal import ip_of
 from lab.timeline import Event, Timeline
 
 LOGOUT, DROP, DROP_ALL = 1, 2, 3
-"""AsyncEvent (RFC 7143 section 11.9.1): asks for a logout; drops this connection; drops all."""
+"""AsyncEvent (RFC 7143 section 11.9.1): logout request; drop of this connection; drop of all."""
 SERVED = "0x0000"
 DROP_LATE_S = 1.0
-"""How late, in seconds, an array may be with a drop, and a host with coming back after one."""
+"""How late an array may drop a host, and a host may come back after a drop, in seconds."""
 
 
 def messages(timeline: Timeline, host: str | None, event: int) -> list[Event]:
     """The Async Messages with AsyncEvent `event` that reached `host` (None: any), on the wire.
 
-    Until the scenario was over: what was asked later nobody waited for.
+    Only those before the end of the scenario: the run does not wait for answers to later ones.
     """
     end = scenario_end(timeline)
     return [
@@ -38,7 +38,7 @@ def _next(events: Collection[Event], since: float, until: float = float("inf")) 
 
 def _unheard(timeline: Timeline, host: str, event: int) -> Answer:
     if not logins(timeline, host):
-        return unknown(f"Nothing of {host} was seen on the wire.")
+        return unknown(f"No login of {host} was seen on the wire.")
     return failed(f"{host} got no Async Message with event {event}.")
 
 
@@ -46,9 +46,9 @@ def _unheard(timeline: Timeline, host: str, event: int) -> Answer:
 def asked_then_moved(host: str, virtual: str, to: str | Collection[str] | None = None) -> Look:
     """Each time `host` was asked, it logged out, came back by the virtual port, and moved.
 
-    On the wire, in this order: Async Message event 1, Logout at the same portal, login at `virtual`
-    answered 0x0101, login accepted at the address that this named, which is another one than
-    before and, the last time, one of `to` (None: any).
+    On the wire, in this order: Async Message event 1; Logout at the same portal; login at `virtual`
+    answered 0x0101 with another address than before; login accepted at that address. The last
+    address must be one of `to` (None: any).
     """
     wanted = as_set(to) if to is not None else None
 
@@ -73,7 +73,7 @@ def asked_then_moved(host: str, virtual: str, to: str | Collection[str] | None =
 def _one_move(
     timeline: Timeline, host: str, virtual: str, message: Event, until: float
 ) -> tuple[bool, str, str]:
-    """Whether the host moved as `message` asked, in words, and the address it is served at now."""
+    """Whether the host moved as `message` asked, the evidence, and its new address."""
     old, began = ip_of(message["portal"]), message["t"]
     text = f"{host} was asked at {old}"
     logout = _next(
@@ -92,12 +92,12 @@ def _one_move(
     new = ip_of(back["target_address"])
     text += f", was sent by {ip_of(virtual)} to {new} after {_ms(began, back)}"
     if new == old:
-        return False, f"{text}, where it had been.", ""
+        return False, f"{text}, the address it came from.", ""
     served = _next([e for e in logins(timeline, host, new) if e["status"] == SERVED],
                    back["t"], until)  # fmt: skip
     if served is None:
-        return False, f"{text}, but was not let in there.", ""
-    return True, f"{text} and let in after {_ms(began, served)}.", new
+        return False, f"{text}, but no login there was accepted.", ""
+    return True, f"{text} and logged in after {_ms(began, served)}.", new
 
 
 def _ms(began: float, event: Event) -> str:
@@ -108,16 +108,16 @@ def _ms(began: float, event: Event) -> str:
 def one_asked_at_a_time(at_least: int = 2) -> Look:
     """Hosts were asked to log out one at a time: each was back before the next one was asked.
 
-    On the wire: between two requests, the host that was asked first has been sent on (0x0101) to
-    another address than it was asked at. `at_least` so many requests must have been made.
+    On the wire: between two requests, the first host's login was redirected (0x0101) to another
+    address than before. There must be at least `at_least` requests.
     """
 
     def look(timeline: Timeline) -> Answer:
         if not timeline.events("login"):
-            return unknown("No login at all was seen on the wire.")
+            return unknown("No login was seen on the wire.")
         asked = messages(timeline, None, LOGOUT)
         if len(asked) < at_least:
-            return failed(f"{len(asked)} requests to log out, not {at_least} or more.")
+            return failed(f"{len(asked)} requests to log out; at least {at_least} expected.")
         for message, later in pairwise(asked):
             host, old = message["where"], ip_of(message["portal"])
             sent = [e for e in logins(timeline, host) if e["status"] == REDIRECTED]
@@ -128,17 +128,17 @@ def one_asked_at_a_time(at_least: int = 2) -> Look:
                     "which had not been sent to another port yet."
                 )
         names = ", then ".join(str(e["where"]) for e in asked)
-        return passed(f"Asked to log out: {names}; each only when the one before was back.")
+        return passed(f"Asked to log out: {names}; each after the one before was back.")
 
     return look
 
 
 @check
 def dropped_after_grace(host: str, grace_s: float) -> Look:
-    """`host` ignored a request to log out and was dropped by the array when its time was over.
+    """`host` ignored a request to log out, and the array dropped it after the grace time.
 
-    On the wire: Async Message event 1, no Logout at that portal, and `grace_s` seconds later the
-    array hangs up. Meanwhile the host's I/O goes on.
+    On the wire: Async Message event 1, no Logout, and `grace_s` seconds later the array hangs up
+    at that portal. Meanwhile the host's I/O goes on.
     """
 
     def look(timeline: Timeline) -> Answer:
@@ -152,7 +152,7 @@ def dropped_after_grace(host: str, grace_s: float) -> Look:
             return failed(f"{host} was asked at {portal} and is still connected there.")
         after = end["t"] - began
         if _next(timeline.events("logout", host), began, end["t"]):
-            return failed(f"{host} was asked at {portal} and did log out.")
+            return failed(f"{host} was asked at {portal} and logged out.")
         text = f"{host} was asked at {portal}; after {after:.3f} s the {end['by']} hung up"
         if end["by"] != "array":
             return failed(f"{text}, not the array.")
@@ -160,7 +160,7 @@ def dropped_after_grace(host: str, grace_s: float) -> Look:
             return failed(f"{text}; its grace time is {grace_s:g} s.")
         done = [e for e in timeline.events("io", host) if began < e["t"] < end["t"]]
         if not done:
-            return unknown(f"{text}, but no I/O meanwhile says that the host kept the connection.")
+            return unknown(f"{text}; no I/O meanwhile, so the host may have given up before.")
         return passed(f"{text}; meanwhile {len(done)} operations completed.")
 
     return look
@@ -168,10 +168,10 @@ def dropped_after_grace(host: str, grace_s: float) -> Look:
 
 @check
 def drop_announced(host: str, virtual: str, event: int) -> Look:
-    """The array announced that it drops `host`, did so, and the host came back when it may.
+    """The array announced a drop of `host` and dropped it; `host` came back after Time2Wait.
 
-    On the wire: Async Message `event` (2 or 3), the array hangs up, and a login at `virtual` not
-    before Time2Wait (Parameter2, seconds) has passed since, and at most a second later.
+    On the wire: Async Message `event` (2 or 3), the array hangs up, and a login at `virtual`
+    follows after Time2Wait (Parameter2, seconds) and at most one second more.
     """
 
     def look(timeline: Timeline) -> Answer:
@@ -190,7 +190,7 @@ def drop_announced(host: str, virtual: str, event: int) -> Look:
             return failed(f"{text}; {host} did not come back to {virtual}.")
         took = back["t"] - end["t"]
         text += f"; {host} came back to {ip_of(virtual)} after {took:.3f} s, Time2Wait {wait} s"
-        # The login is seen at its answer; timers of the host are good to some milliseconds.
+        # The login is seen at its answer, and host timers are a few milliseconds off.
         if not wait - 0.05 <= took <= wait + DROP_LATE_S:
             return failed(f"{text}.")
         return passed(f"{text}.")
@@ -204,8 +204,7 @@ def logins_sent_to(
 ) -> Look:
     """`times` or more logins of `host` (at the address `at`) were answered with `status`.
 
-    `to`: the TargetAddress that was named, to the letter; None asks for answers without one, or
-    with an empty one.
+    `to`: the exact TargetAddress in the answer; None: an absent or empty one.
     """
 
     def look(timeline: Timeline) -> Answer:
@@ -214,17 +213,17 @@ def logins_sent_to(
             return unknown(f"No login of {host} was seen on the wire.")
         found = [e for e in seen if e["status"] == status and (e["target_address"] or None) == to]
         answers = sorted({f"{e['status']} {e['target_address'] or ''}".strip() for e in seen})
-        text = f"{len(found)} logins of {host} were answered {status} to {to or 'nowhere'}"
+        text = f"{len(found)} logins of {host} answered {status}, TargetAddress {to or 'none'}"
         if len(found) < times:
             return failed(f"{text}, not {times}; answers seen: {', '.join(answers)}.")
-        return passed(f"{text}, of {len(seen)}; the last one {seen[-1]['status']}.")
+        return passed(f"{text}; {len(seen)} logins, the last answered {seen[-1]['status']}.")
 
     return look
 
 
 @check
 def came_back_to(host: str, address: str) -> Look:
-    """After its first logout the next login of `host` was at `address`, wherever it began."""
+    """The first login of `host` after its first logout was at `address`."""
 
     def look(timeline: Timeline) -> Answer:
         out = timeline.events("logout", host)
@@ -244,7 +243,7 @@ def came_back_to(host: str, address: str) -> Look:
 
 @check
 def connection_counts(moment: str, counts: str) -> Look:
-    """At `moment` the array's kernel had that many TCP connections of hosts: "p1 1, p2 0"."""
+    """At `moment` the array's kernel had `counts` TCP connections of hosts: "p1 1, p2 0"."""
     wanted = dict(pair.split() for pair in counts.split(", "))
 
     def look(timeline: Timeline) -> Answer:

@@ -1,4 +1,4 @@
-"""Checks of the run itself: kernels that stayed quiet, states that were reached."""
+"""Checks of the run itself: no kernel messages of trouble, no wait that timed out."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from lab.timeline import Timeline
 
 @check
 def kernel_quiet(*, but: str | None = None) -> Look:
-    """No guest's kernel said what it should not (BUG, WARNING, hung task, I/O error).
+    """No guest kernel reported trouble (BUG, WARNING, hung task, I/O error).
 
     `but`: lines with these words are expected ("I/O error", of a disk that was away too long).
-    Rests on `console` events: the console of each guest, and each of which reading began, must have
-    been read to its end, each time that it was begun. In a lab where nobody has a kernel of its own
-    there is none to read, which the configuration must say.
+    Evidence: `console` events. Every console must have been read to its end, as often as reading
+    began. A lab without guest kernels has no console; its configuration must say so.
     """
 
     def look(timeline: Timeline) -> Answer:
@@ -34,13 +33,13 @@ def kernel_quiet(*, but: str | None = None) -> Look:
         guests = config(timeline).get("kernels")
         unread = {*begins, *(guests or ())} - read
         if guests == [] and not consoles:
-            return passed("No host and no array of this lab has a kernel of its own.")
+            return passed("This lab has no guest kernels.")
         if not read or unread:
             which = ", ".join(sorted(unread)) or "any guest"
             return unknown(f"The console of {which} was not read to its end.")
         text = f"Nothing unexpected on the console of {', '.join(sorted(read))}."
         for failed_boot in timeline.events("boot-failed"):
-            text += f" {failed_boot['where']} ended before its init once and was started again."
+            text += f" {failed_boot['where']} died before its init once and was started again."
         return passed(text)
 
     return look
@@ -48,14 +47,14 @@ def kernel_quiet(*, but: str | None = None) -> Look:
 
 @check
 def reached() -> Look:
-    """Every state that the scenario waited for came about in time."""
+    """The scenario reached every state that it waited for in time."""
 
     def look(timeline: Timeline) -> Answer:
         late = timeline.events("wait-timeout")
         if late:
-            return failed(f"Did not come about: {late[0]['what']}; last seen: {late[0]['last']}.")
+            return failed(f"Not reached in time: {late[0]['what']}; last seen: {late[0]['last']}.")
         if not timeline.events():
             return unknown("Nothing was recorded.")
-        return passed("Every state that was waited for came about in time.")
+        return passed("Every state that the scenario waited for was reached in time.")
 
     return look

@@ -1,4 +1,4 @@
-"""Checks of hosts that are served at the virtual port itself, beside others that are not."""
+"""Checks of labs where some hosts are served at the virtual port and others are redirected."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lab.timeline import Timeline
 
 @check
 def login_answered(host: str, portal: str, status: str) -> Look:
-    """Every login of `host` at `portal` was answered with `status` ("0x0000": let in)."""
+    """Every login of `host` at `portal` was answered with `status` ("0x0000": accepted)."""
 
     def look(timeline: Timeline) -> Answer:
         seen = [str(e["status"]) for e in logins(timeline, host, portal)]
@@ -23,7 +23,7 @@ def login_answered(host: str, portal: str, status: str) -> Look:
 
 @check
 def same_disk(first: str, second: str) -> Look:
-    """Two hosts see the same disk: serial number and size, of each that they ever had."""
+    """Two hosts see one disk: the same serial number and size in all their sessions."""
 
     def look(timeline: Timeline) -> Answer:
         disks = {

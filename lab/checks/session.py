@@ -16,7 +16,7 @@ REDIRECTED = "0x0101"
 
 
 def sessions(timeline: Timeline, host: str, moment: str) -> dict[tuple[str, str], Event]:
-    """The sessions of `host` at `moment`, by target and session id; the last word counts."""
+    """The sessions of `host` at `moment`, by target and session id; the last record counts."""
     return {
         (str(e["target"]), str(e["sid"])): e
         for e in timeline.events("session", host)
@@ -33,9 +33,9 @@ def _unseen(host: str, before: object, after: object) -> str:
 def session_survived(host: str) -> Look:
     """Every session from before is there after: same SCSI devices, serials, sizes, LOGGED_IN.
 
-    With libiscsi there is no session in a host's kernel: what must survive is the disk that QEMU
-    has open (lab/host). A new iSCSI session may then carry it, as libiscsi never reinstates
-    one: the evidence tells how many did.
+    With libiscsi the host's kernel has no session; the disk that QEMU has open (lab/host) must
+    survive. A new iSCSI session may carry it, because libiscsi never reinstates one; the evidence
+    lists the ISIDs.
     """
 
     def look(timeline: Timeline) -> Answer:
@@ -70,12 +70,12 @@ def _disks(session: Event) -> str:
 
 
 def _carried(timeline: Timeline, host: str) -> str:
-    """What a session is that libiscsi has, and by how many iSCSI sessions it came about."""
+    """With libiscsi: what a session is, and the ISIDs that logged in for it."""
     if config(timeline).get("initiator") != "libiscsi":
         return ""
     isids = {e["isid"]: None for e in logins(timeline, host) if e["status"] == "0x0000"}
     seen = f"; ISIDs that logged in: {', '.join(isids)}" if isids else ""
-    return f" With libiscsi that is the disk which QEMU has open{seen}."
+    return f" With libiscsi a session is the disk that QEMU has open{seen}."
 
 
 @check
@@ -117,7 +117,7 @@ def served_at(host: str, portals: str | Collection[str], moment: str) -> Look:
 
 
 def logins(timeline: Timeline, host: str, ip: str | None = None) -> list[Event]:
-    """The answered logins of `host` on the wire, at the portals of `ip` if one is given."""
+    """The answered logins of `host` on the wire, only those at `ip` if given."""
     return [
         e
         for e in timeline.events("login", host)
@@ -133,7 +133,7 @@ def redirected_at_login(
     *,
     status: str = REDIRECTED,
 ) -> Look:
-    """The first login of `host` at the virtual port was redirected, and it is served elsewhere.
+    """The first login of `host` at the virtual port was redirected, and its session is elsewhere.
 
     `to`: the addresses it may be sent to; None means any but the virtual one.
     """
@@ -157,14 +157,14 @@ def redirected_at_login(
             e for e in timeline.events("session", host) if ip_of(e["current"]) == ip_of(virtual)
         ]
         if stayed:
-            return failed(f"{text}; but its session is at the virtual port.")
+            return failed(f"{text}, but its session is at the virtual port.")
         served = {e["current"] for e in timeline.events("session", host)} or {
             e["portal"]
             for e in logins(timeline, host)
             if e["status"] == "0x0000" and ip_of(e["portal"]) != ip_of(virtual)
         }
         if not served:
-            return unknown(f"{text}; but no session of {host} was recorded after that.")
+            return unknown(f"{text}, but no session of {host} was recorded after that.")
         return passed(f"{text}; it is served at {', '.join(sorted(served))}.")
 
     return look
@@ -172,7 +172,7 @@ def redirected_at_login(
 
 @check
 def discovery_hides_ports(host: str, virtual: str) -> Look:
-    """Discovery from `host` names the virtual portal only (as iscsiadm printed it; on the wire)."""
+    """Discovery from `host` names only the virtual portal, in iscsiadm's output and on the wire."""
 
     def look(timeline: Timeline) -> Answer:
         found = timeline.events("discovery", host)
@@ -189,11 +189,11 @@ def discovery_hides_ports(host: str, virtual: str) -> Look:
 
 @check
 def new_login(host: str, portal: str) -> Look:
-    """After the first fault began, `host` logged in at `portal`: accepted or sent on, then up."""
+    """After the first fault began, `host` logged in at `portal` or was redirected, and is up."""
 
     def look(timeline: Timeline) -> Answer:
         if not timeline.events("login"):
-            return unknown("No login at all was seen on the wire.")
+            return unknown("No login was seen on the wire.")
         began = [e["t"] for e in timeline.events("fault") if e["phase"] == "begin"]
         since = min(began, default=0.0)
         seen = [e for e in logins(timeline, host, portal) if e["t"] >= since]
@@ -214,10 +214,10 @@ def new_login(host: str, portal: str) -> Look:
 
 @check
 def sessions_spread(ports: Collection[str] | None = None) -> Look:
-    """The sessions of all hosts are spread over `ports` (all, if None): at most one apart.
+    """The numbers of sessions on any two of `ports` (None: all) differ by at most one.
 
-    A session belongs to the port that had its portal's address up when the session was recorded,
-    or to which the address is configured where the kernel was not watched.
+    A session belongs to the port that had its address up when the session was recorded. Where the
+    kernel was not watched, it belongs to the port on which the address is configured.
     """
 
     def look(timeline: Timeline) -> Answer:
@@ -230,14 +230,14 @@ def sessions_spread(ports: Collection[str] | None = None) -> Look:
         if not counted:
             return unknown("The configuration names no ports.")
         if not current:
-            return unknown("No session that is logged in was recorded.")
+            return unknown("No logged-in session was recorded.")
         load: Counter[str] = Counter()
         for event in current:
             ip = ip_of(event["current"])
             at = owners_at(timeline, ip, event["t"]) or {p for p in known if ip in known[p]}
             if len(at) != 1:
                 where = "the virtual address" if ip in virtual_addresses(timeline) else ip
-                return failed(f"The session of {event['where']} is at {where}, which is no port's.")
+                return failed(f"The session of {event['where']} is at {where}, on no single port.")
             load.update(at)
         shares = [load[p] for p in counted]
         text = ", ".join(

@@ -37,7 +37,7 @@ class Finding:
 
 Answer = tuple[Verdict, str]
 Check = Callable[[Timeline], Finding]
-"""A pure function from a timeline to a finding; those of this package also have a `name`."""
+"""A pure function from a timeline to a finding. The checks of this package have a `name`."""
 
 Look = Callable[[Timeline], Answer]
 """What a check does with a timeline: the function that its factory returns."""
@@ -48,7 +48,7 @@ FACTORIES: dict[str, Callable[..., Check]] = {}
 
 @dataclass(frozen=True)
 class NamedCheck:
-    """A check that knows its name before it looks, so that one that breaks can be reported."""
+    """A check whose name is known before it runs, so that a crash of it can be reported."""
 
     name: str
     look: Look
@@ -69,8 +69,8 @@ def _shown(value: object) -> str:
 def check(factory: Callable[P, Look]) -> Callable[P, NamedCheck]:
     """Turn a function that returns a look at a timeline into a factory of named checks.
 
-    The name is the call as it was written, `stall_below(h1, 60)`. Each factory of lab/checks must
-    also have an example that it fails: tests/unit/test_checks.py refuses one without.
+    The name is the call as written, `stall_below(h1, 60)`. Each factory of lab/checks needs an
+    example that fails in tests/unit/test_checks.py.
     """
 
     @functools.wraps(factory)
@@ -99,7 +99,7 @@ def unknown(evidence: str) -> Answer:
 
 
 def judge(timeline: Timeline, checks: Iterable[Check]) -> list[Finding]:
-    """What each check finds; one that raises is a finding `unknown` with the reason."""
+    """What each check finds; a check that raises gives `unknown` with the reason."""
     findings = []
     for one in checks:
         try:

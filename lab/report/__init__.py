@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that needs nothing else."""
+"""The report of a run: one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _USUAL: dict[str, Any] = {
 BEFORE_FAULT = 0.1
 AFTER_FAULT = 0.3
 STALL_FOLLOWS = 2.0
-"""Seconds after a fault within which a stall that begins is taken to be of it."""
+"""A stall that begins within so many seconds of a fault counts as caused by it."""
 
 
 def write_report(run_dir: Path) -> Path:
@@ -68,7 +68,7 @@ def _result(path: Path) -> dict[str, Any]:
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise BadInput(f"{path} is not there; a run folder has one once its run ended") from None
+        raise BadInput(f"{path} does not exist; a run writes it when it ends") from None
     except (OSError, ValueError) as bad:
         raise BadInput(f"{path} cannot be read: {bad}") from bad
     if not isinstance(result, dict) or result.get("verdict") not in set(Verdict):
@@ -101,7 +101,7 @@ def _facts(result: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _files(run_dir: Path) -> list[tuple[str, str]]:
-    """Relative link and size of each file of the run, but for disks and the report."""
+    """Relative link and size of each file of the run, except disks and the report."""
     found = [run_dir / "result.json", run_dir / "timeline.jsonl"]
     found += [f for folder in ("pcap", "logs") for f in sorted((run_dir / folder).rglob("*"))]
     return [

@@ -20,7 +20,7 @@ MOST_GAPS = 12
 MOST_IN_TITLE = 12
 COLOURS = 6
 CHARACTER = 6.3
-"""Width of one character of a label, about."""
+"""Approximate width of one character of a label."""
 
 
 @dataclass
@@ -133,7 +133,7 @@ def draw(
 
 
 def _spans(run: Run, scale: _Scale, height: float) -> list[Box]:
-    """The times of faults; those that begin at one place share a span."""
+    """The times of faults; faults that begin at the same x share a span."""
     found: list[Box] = []
     labelled = 0.0
     for fault in run.faults:
@@ -219,7 +219,7 @@ def _wire(run: Run, event: Event) -> tuple[Event, str, str, str]:
 def _marks(
     found: Iterable[tuple[Event, str, str, str]], scale: _Scale, lane: Lane, labels: bool
 ) -> None:
-    """Put events in a lane; those at one place share a mark, whose tooltip names them all."""
+    """Put events in a lane; events at the same x share a mark with one tooltip."""
     rows: list[float] = []
     for event, shape, colour, text in sorted(found, key=lambda f: f[0]["t"]):
         if not scale.holds(event["t"]):

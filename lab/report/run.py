@@ -28,7 +28,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Segment:
-    """From `begin` to `end`, `address` was at `port` ('' if nobody knows)."""
+    """From `begin` to `end`, `address` was at `port` ('' if not known)."""
 
     begin: float
     end: float
@@ -44,7 +44,7 @@ class Run:
         self.by_kind: dict[str, list[Event]] = defaultdict(list)
         for event in timeline:
             self.by_kind[event["kind"]].append(event)
-        # A second timeline without the I/O, which is most of it, for what reads it many times.
+        # I/O is most of the timeline; readers that scan it many times use this one without it.
         self.quiet = Timeline()
         self.quiet.extend(e for kind, found in self.by_kind.items() if kind != "io" for e in found)
         times = [e["t"] for e in self.quiet if e["kind"] != "config"] + [
@@ -126,7 +126,7 @@ class Run:
 
     @cached_property
     def owners(self) -> dict[str, list[Owned]]:
-        """Address -> who had it from when on; the virtual ones first."""
+        """Address -> the ports that had it, with times; virtual addresses first."""
         addresses = dict.fromkeys(ip_of(e["address"]) for e in self.by_kind["address"])
         ordered = [*(a for a in self.virtual if a in addresses), *addresses]
         return {address: ownership(self.quiet, address) for address in dict.fromkeys(ordered)}
@@ -156,7 +156,7 @@ class Run:
 
     @cached_property
     def served(self) -> dict[str, list[Segment]]:
-        """Host -> which port served it: by logins on the wire, else by what sessions said."""
+        """Host -> the ports that served it, by logins on the wire, else by recorded sessions."""
         found = {}
         for host in self.hosts:
             accepted = [
@@ -181,7 +181,7 @@ class Run:
 
     @cached_property
     def announced(self) -> list[Event]:
-        """Announcements, each once, however many places it passed."""
+        """Announcements; one captured in several places counts once."""
         found: dict[tuple[str, str, int], Event] = {}
         for event in self.by_kind["announcement"]:
             key = (str(event["address"]), str(event.get("mac")), round(event["t"] * 1000))

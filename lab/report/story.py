@@ -1,4 +1,4 @@
-"""The run in words."""
+"""The text of a report."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from lab.report.run import Fault, Run
 from lab.timeline import Event
 
 MEANINGS = {
-    Verdict.PASS: "Everything that must hold held.",
-    Verdict.FAIL: "Something that must hold did not.",
-    Verdict.UNKNOWN: "There is not enough evidence to say.",
+    Verdict.PASS: "Every check passed.",
+    Verdict.FAIL: "At least one check failed.",
+    Verdict.UNKNOWN: "Evidence is missing for at least one check.",
 }
 _NOT_TOLD = ("t", "where", "kind", "what", "detected_t", "acted_t")
 MOST_STEPS = 30
 MOST_FAULTS = 6
-"""How many faults the report looks at more closely."""
+"""How many faults get a closer look in the report."""
 
 
 def at_port(run: Run, portal: str, t: float) -> str:
-    """`10.0.0.12 (p2)`, as far as it is known."""
+    """`10.0.0.12 (p2)`, or the address alone if its port is not known."""
     port = run.port_at(portal, t)
     address = portal.removesuffix(":3260")
     return f"{address} ({port})" if port else address
 
 
 def wire_text(run: Run, event: Event) -> str:
-    """What an event of the wire was, in a few words."""
+    """An event of the wire in a few words."""
     kind = event["kind"]
     if kind == "announcement":
         mac = str(event.get("mac")).lower()
@@ -38,24 +38,24 @@ def wire_text(run: Run, event: Event) -> str:
         return f"{event['where']} got Async Message, event {event.get('event')}"
     asked, status = str(event["portal"]), event.get("status")
     if status is None:
-        return f"{event['where']} asked to log in at {asked}, no answer"
+        return f"{event['where']} tried to log in at {asked}, no answer"
     if status == "0x0000":
         return f"{event['where']} logged in at {at_port(run, asked, event['t'])}"
     if status.startswith("0x01"):
         to = at_port(run, str(event.get("target_address")), event["t"])
-        return f"{event['where']} asked {asked.removesuffix(':3260')} and was sent to {to}"
-    return f"{event['where']} was refused at {asked}, {status}"
+        return f"{event['where']} was redirected by {asked.removesuffix(':3260')} to {to}"
+    return f"{event['where']} was refused at {asked} with {status}"
 
 
 def controller_text(event: Event) -> str:
-    """What the controller said."""
+    """An event of the controller in a few words."""
     about = {k: v for k, v in event.items() if k not in _NOT_TOLD}
     details = " ".join(f"{k}={v}" for k, v in about.items())
     return f"{event.get('what')} {details}".strip()[:160]
 
 
 def sentences(run: Run) -> list[str]:
-    """What happened, in the order in which it did, then what it amounted to."""
+    """What happened, in order, then the longest gap in I/O."""
     said = []
     for host in run.hosts:
         logins = [e for e in run.by_kind["login"] if e["where"] == host]
@@ -68,25 +68,25 @@ def sentences(run: Run) -> list[str]:
         said.append(f"At {begin:.2f} s: {fault.name} at {fault.where}{lasted}.")
         said += [
             f"{address} was up on {'+'.join(sorted(s.ports))} {(s.t - fault.begin) * 1000:.1f} ms "
-            "after that."
+            "after the fault."
             for address, states in run.owners.items()
             for s in states
             if fault.begin < s.t <= until and s.ports
         ]
         again = [e for e in run.by_kind["login"] if fault.begin < e["t"] <= until]
-        said += [f"{wire_text(run, e)} {e['t'] - fault.begin:.2f} s after that." for e in again[:4]]
+        said += [f"{wire_text(run, e)} {e['t'] - fault.begin:.2f} s after the fault." for e in again[:4]]
     if len(run.faults) > MOST_FAULTS:
         said.append(f"{len(run.faults) - MOST_FAULTS} more faults followed.")
     worst = max(((g[0].ms, host) for host, g in run.gaps.items() if g), default=None)
     if worst:
-        said.append(f"The longest time without a completed operation was {_ms(worst[0])}.")
+        said.append(f"The longest gap in completed I/O was {_ms(worst[0])}.")
     elif not run.by_kind["io"]:
         said.append("No I/O was recorded.")
     return said
 
 
 def figures(run: Run) -> list[tuple[str, str, str]]:
-    """The run in a few figures: caption, figure, detail."""
+    """The figures at the top of the report: caption, figure, detail."""
     measures = run.result["measures"]
     found = []
     stalls = measures.get("stall_ms") or {}
@@ -121,7 +121,7 @@ def steps(run: Run, fault: Fault, until: float) -> list[dict[str, Any]]:
         for e in run.by_kind["address"]
     ]
     events += [
-        (gap.end, host, f"I/O goes on, after a gap of {_ms(gap.ms)}")
+        (gap.end, host, f"I/O resumes after a gap of {_ms(gap.ms)}")
         for host, found in run.gaps.items()
         for gap in found[:1]
         if gap.start < until and gap.end > fault.begin

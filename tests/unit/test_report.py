@@ -111,9 +111,9 @@ def test_it_tells_what_happened(tmp_path):
         "Unknown",
         "port-takeover",
         "A port dies and another one takes its address.",
-        "h1 asked 10.0.0.1 and was sent to 10.0.0.12 (p2).",
+        "h1 was redirected by 10.0.0.1 to 10.0.0.12 (p2).",
         "At 1.00 s: carrier-loss at p2 for 1.00 s.",
-        "10.0.0.12 was up on p1 5.0 ms after that.",
+        "10.0.0.12 was up on p1 5.0 ms after the fault.",
         "p2 → p1",
         "32 ms",
         "6.12.48",
@@ -205,13 +205,13 @@ def test_a_run_that_lacks_something_still_has_a_report(tmp_path, events):
 
 def test_a_result_with_a_verdict_only(tmp_path):
     (tmp_path / "result.json").write_text('{"verdict": "unknown"}')
-    assert "Nothing was checked." in page_of(tmp_path).text
+    assert "No check was made." in page_of(tmp_path).text
 
 
 def test_without_a_timeline(tmp_path):
     folder(tmp_path, takeover())
     (tmp_path / "timeline.jsonl").unlink()
-    assert "Nothing was recorded." in page_of(tmp_path).text
+    assert "No event was recorded." in page_of(tmp_path).text
 
 
 def test_many_faults_and_controller_events_stay_small(tmp_path):
