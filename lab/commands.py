@@ -162,7 +162,7 @@ class LocalProcess:
             self.popen.stdin.write(line.encode() + b"\n")
             self.popen.stdin.flush()
         except (BrokenPipeError, ValueError):
-            raise LabError(f"{self.host}: {self._name} has ended; not told {line!r}") from None
+            raise LabError(f"{self.host}: {self._name} has ended; cannot send {line!r}") from None
 
     def close_input(self) -> None:
         """See Process."""

@@ -74,7 +74,9 @@ def sentences(run: Run) -> list[str]:
             if fault.begin < s.t <= until and s.ports
         ]
         again = [e for e in run.by_kind["login"] if fault.begin < e["t"] <= until]
-        said += [f"{wire_text(run, e)} {e['t'] - fault.begin:.2f} s after that." for e in again[:4]]
+        said += [
+            f"{wire_text(run, e)} {e['t'] - fault.begin:.2f} s after the fault." for e in again[:4]
+        ]
     if len(run.faults) > MOST_FAULTS:
         said.append(f"{len(run.faults) - MOST_FAULTS} more faults followed.")
     worst = max(((g[0].ms, host) for host, g in run.gaps.items() if g), default=None)
