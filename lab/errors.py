@@ -1,31 +1,33 @@
-"""Errors that reach a person: each knows the exit code of the command line."""
+"""Errors shown to users; each has an exit code for the command line."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 _MOST_SHOWN = 2000
-"""Characters of what was seen, from its end, that a message holds."""
+"""How many characters a message shows of output or state, counted from its end."""
 _MOST_NAMED = 12
-"""Names that a message lists; of more it only says which is the most alike."""
+"""How many names a message lists; if there are more, it names only the most similar."""
 
 
 class LabError(Exception):
-    """Something went wrong while the lab ran, so there is no verdict; exit code 4."""
+    """The lab failed while it ran, so there is no verdict; exit code 4."""
 
     exit_code = 4
 
 
 class BadInput(LabError):
-    """Input that cannot be used: `message` names the place and the remedy; exit code 2."""
+    """Bad input: `message` names the place and the remedy; exit code 2."""
 
     exit_code = 2
 
 
 def unknown(what: str, name: object, there: Iterable[str], remedy: str = "") -> BadInput:
-    """The error for a `name` that is none of those that are `there`: it says which of them it is
-    most like, lists them if they are few, and ends with the `remedy`."""
-    import difflib  # here, for a guest must not load it at each start
+    """The error for a `name` that is not one of `there`.
+
+    It names the most similar one, lists all if they are few, and ends with the `remedy`.
+    """
+    import difflib  # here, so that guests do not load it at each start
 
     known = list(there)
     spelled = {one.lower().replace("_", "-"): one for one in known}
@@ -46,7 +48,7 @@ class Missing(LabError):
 
 
 class CommandFailed(LabError):
-    """A command ended with a status that is not 0, or not within its time limit (status None)."""
+    """A command ended with a status other than 0, or ran into its time limit (status None)."""
 
     def __init__(self, host: str, argv: Sequence[str], status: int | None, output: str) -> None:
         self.host, self.argv, self.status, self.output = host, list(argv), status, output
@@ -56,7 +58,7 @@ class CommandFailed(LabError):
 
 
 class WaitTimeout(LabError):
-    """A state did not come about: says what was waited for, how long, and what was last seen."""
+    """A state was not reached: the message has what was awaited, how long, and the last state."""
 
     def __init__(self, what: str, seconds: float, last: object) -> None:
         self.what, self.seconds, self.last = what, seconds, last

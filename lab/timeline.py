@@ -1,4 +1,4 @@
-"""The one record of a run: every load, fault and observer appends events to it."""
+"""The record of a run: every load, fault and observer appends events to it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ Event = dict[str, Any]
 """`t` (Unix seconds, one clock for all hosts), `where`, `kind`, and what the kind adds."""
 
 TAKE_DOWN = "take-down"
-"""The name of the `moment` at which a scenario is over and its lab is being taken down."""
+"""The name of the `moment` at which a scenario ends and the lab's take-down begins."""
 
 
 class Timeline:
-    """Events in the order they came in, also written to `path`, one JSON object a line.
+    """Events in the order of arrival, also written to `path`, one JSON object per line.
 
-    Appending is safe from any thread; each event is flushed to the file as it comes in. `path`
-    None keeps the events in memory only. A write that fails (a full disk) is kept as `failure`; the
-    events stay complete in memory.
+    Any thread may append; each event is flushed to the file at once. `path` None: in memory only.
+    If a write fails (a full disk), `failure` has the error and the events stay complete in memory.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -45,7 +44,7 @@ class Timeline:
         return event
 
     def extend(self, events: Iterable[Event]) -> None:
-        """Append events that were made elsewhere (another process, a guest)."""
+        """Append events made elsewhere (another process, a guest)."""
         batch = list(events)
         with self._lock:
             self._events.extend(batch)
@@ -54,7 +53,7 @@ class Timeline:
                     self._file.write("".join(json.dumps(e) + "\n" for e in batch))
                     self._file.flush()
                 except OSError as failed:
-                    # Left to the collector, what is unwritten fails again, and Python 3.13 says so.
+                    # Close here: Python 3.13 reports it if the garbage collector fails to flush.
                     with suppress(OSError):
                         self._file.close()
                     self.failure, self._file = failed, None
@@ -81,9 +80,9 @@ class Timeline:
 
     @classmethod
     def read(cls, path: Path) -> Timeline:
-        """The timeline of an earlier run; a last line that was cut off is left out.
+        """The timeline of an earlier run, without an incomplete last line.
 
-        Raises BadInput, naming the line, if any other is not an event.
+        Raises BadInput, naming the line, if any other line is not an event.
         """
         timeline = cls()
         lines = path.read_bytes().split(b"\n")

@@ -1,4 +1,4 @@
-"""Waiting for a state, the only place in the lab that sleeps."""
+"""Waiting for a state: the only place in the lab that sleeps."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def wait_for(
     seconds: float,
     every: float = 0.02,
 ) -> T:
-    """Call `look` every `every` seconds until `until` accepts what it returns, and return that.
+    """Call `look` every `every` seconds until `until` accepts its result, and return the result.
 
-    Raises WaitTimeout, naming `what`, the limit and what was last seen, after `seconds`.
+    Raises WaitTimeout after `seconds`; it names `what`, the limit and the last result.
     """
     deadline = time.monotonic() + seconds
     while True:
