@@ -1,4 +1,4 @@
-"""The one way to run a command: an argv list, a time limit, and a failure that explains itself."""
+"""Runs every command of the lab: an argv list, a time limit, and an error that explains itself."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ OnLine = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Result:
-    """What a command left behind: exit `status` and `output` (its standard output)."""
+    """The result of a command: exit `status` and `output` (its standard output)."""
 
     status: int
     output: str
 
 
 class Process(Protocol):
-    """A handle on a command that goes on running."""
+    """A handle on a running command."""
 
     def poll(self) -> int | None:
         """The exit status, or None while it runs."""
@@ -43,10 +43,10 @@ class Process(Protocol):
         """Write one line to its standard input."""
 
     def close_input(self) -> None:
-        """End its standard input."""
+        """Close its standard input."""
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
+        """Send SIGKILL, and wait until the process is gone."""
 
 
 class Runner(Protocol):
@@ -74,13 +74,13 @@ class Runner(Protocol):
     ) -> Process:
         """Start `argv` and return at once.
 
-        Its standard error goes to `log`; so does its standard output, unless `on_line` is given,
-        which then gets each line of it, from a thread of its own.
+        `log` gets its standard error, and its standard output unless `on_line` is given. A separate
+        thread calls `on_line` with each line of standard output.
         """
 
 
 def require(program: str, package: str) -> str:
-    """The path of `program`; raises Missing, naming the Debian `package`, where there is none."""
+    """The path of `program`; raises Missing, naming the Debian `package`, if it is not on PATH."""
     found = shutil.which(program)
     if not found:
         raise Missing(f"{program} is not on PATH; install it: sudo apt-get install {package}")
@@ -130,7 +130,7 @@ class LocalProcess:
             try:
                 on_line(line.decode(errors="replace").rstrip("\n"))
             except Exception as broken:
-                # Read on, or the process would hang at a full pipe; wait() tells.
+                # Read on, or the process would hang at a full pipe. wait() raises the error.
                 self._unread = self._unread or broken
 
     def poll(self) -> int | None:
@@ -162,7 +162,7 @@ class LocalProcess:
             self.popen.stdin.write(line.encode() + b"\n")
             self.popen.stdin.flush()
         except (BrokenPipeError, ValueError):
-            raise LabError(f"{self.host}: {self._name} has ended; not told {line!r}") from None
+            raise LabError(f"{self.host}: {self._name} has ended; cannot send {line!r}") from None
 
     def close_input(self) -> None:
         """See Process."""
@@ -171,13 +171,13 @@ class LocalProcess:
                 self.popen.stdin.close()
 
     def kill(self) -> None:
-        """See Process. Ends its process group, which is ours: a kernel program has helpers."""
+        """See Process. Ends its whole process group: a kernel program has helpers."""
         if self._gone:
-            return  # its number may be another's by now
+            return  # another process may have its id by now
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        # Not by wait() alone, which looks less and less often, at last 20 times a second.
-        with contextlib.suppress(OSError):  # somebody has reaped it already
+        # Popen.wait() alone polls ever more slowly, down to 20 times a second.
+        with contextlib.suppress(OSError):  # already reaped
             pidfd = os.pidfd_open(self.pid)
             try:
                 select.select([pidfd], [], [], 10.0)
@@ -191,9 +191,9 @@ class LocalProcess:
             self.close_input()
 
     def halt(self) -> None:
-        """SIGKILL, and wait until nothing of it runs any more; kill() is to follow.
+        """Send SIGKILL, and wait until none of its tasks runs; call kill() afterwards.
 
-        To give back the memory of a guest takes the kernel 60 ms, in which it is dead already.
+        This does not wait for the kernel to free a guest's memory, which takes 60 ms.
         """
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
@@ -206,13 +206,15 @@ class LocalProcess:
             os.killpg(self.pid, 0)
         except ProcessLookupError:
             return True
-        # Dead helpers that nobody has reaped yet count as gone; outside the sandbox it takes time.
+        # Dead helpers count as gone before they are reaped, which takes time outside the sandbox.
         return not any(_lives_in(self.pid, stat) for stat in Path("/proc").glob("[0-9]*/stat"))
 
 
 def _running(group: int) -> bool:
-    """Whether a task of the process group can still run its program: PF_EXITING (linux/sched.h) is
-    set once it has ended what it was doing in the kernel, and never will return from there."""
+    """Whether a task of the process group can still run its program.
+
+    A task with PF_EXITING (linux/sched.h) has begun to exit and never returns to its program.
+    """
     for path in Path("/proc").glob("[0-9]*"):
         try:
             if os.getpgid(int(path.name)) != group:
@@ -275,7 +277,7 @@ class LocalRunner:
                 raise CommandFailed(self.host, argv, None, text) from None
             finally:
                 if started.returncode is None:
-                    os.killpg(started.pid, signal.SIGKILL)  # with whatever it started itself
+                    os.killpg(started.pid, signal.SIGKILL)  # with all processes that it started
         output = out.decode(errors="replace")
         if check and started.returncode:
             shown = output + errors.decode(errors="replace")

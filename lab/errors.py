@@ -23,9 +23,11 @@ class BadInput(LabError):
 
 
 def unknown(what: str, name: object, there: Iterable[str], remedy: str = "") -> BadInput:
-    """The error for a `name` that is none of those that are `there`: it says which of them it is
-    most like, lists them if they are few, and ends with the `remedy`."""
-    import difflib  # here, for a guest must not load it at each start
+    """The error for a `name` that is not one of `there`.
+
+    It names the most similar one, lists all if they are few, and ends with the `remedy`.
+    """
+    import difflib  # here, so that guests do not load it at each start
 
     known = list(there)
     spelled = {one.lower().replace("_", "-"): one for one in known}

@@ -19,7 +19,7 @@ class Folder:
 
     @property
     def captures(self) -> Path:
-        """What passed the hosts' switch ports."""
+        """Packet captures at the hosts' switch ports."""
         return self.path / "pcap"
 
     @property
@@ -29,5 +29,5 @@ class Folder:
 
     @property
     def work(self) -> Path:
-        """In memory while the lab runs, empty afterwards."""
+        """Scratch space, in memory while the lab runs and empty afterwards."""
         return self.path / ".work"

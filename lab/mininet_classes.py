@@ -1,6 +1,6 @@
-"""What is used of Mininet, or stand-ins where it is not: pip cannot bring it, it comes from Debian.
+"""The classes used of Mininet, or stand-ins if it is missing: it comes from Debian, not from pip.
 
-So that every command that needs none works without, and those that do say what to install.
+With the stand-ins, commands that need no Mininet work, and the others say what to install.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Portals: the address and TCP port of one end of an iSCSI connection, and how they are written."""
+"""Portals: the address and TCP port of one end of an iSCSI connection."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Portal:
     def parse(cls, text: str, *, any_port: bool = False) -> Portal:
         """The portal in "10.0.0.1", "10.0.0.1:3260", "fd00::1" or "[fd00::1]:3260".
 
-        A portal group tag (",1") may follow. `any_port`: port 0 may stand for one that the kernel
-        chooses. Raises BadInput for any other text.
+        A portal group tag (",1") may follow. `any_port` also allows port 0, for which the kernel
+        chooses one. Raises BadInput for any other text.
         """
         address, port = text.split(",")[0].strip(), str(ISCSI_PORT)
         bracketed = _BRACKETED.fullmatch(address)
@@ -67,15 +67,15 @@ class Portal:
 
     @classmethod
     def of(cls, name: tuple[Any, ...]) -> Portal:
-        """The portal of a socket's name, as getsockname() and getpeername() have it."""
+        """The portal of a socket's name, as getsockname() and getpeername() return it."""
         return cls(str(ipaddress.ip_address(str(name[0]).split("%")[0])), int(name[1]))
 
 
 def ip_of(text: str) -> str:
     """The address in a portal, or in an address with a prefix length ("10.0.0.1/24").
 
-    Addresses come in one spelling, so that two of them can be compared. Any other text, such as a
-    name, stays as it is: what an array told a host is judged, not refused.
+    Addresses get one spelling, so that they can be compared. Other text, such as a name, stays as
+    it is: a check must be able to judge whatever an array told a host.
     """
     try:
         return Portal.parse(text.split("/")[0]).address

@@ -1,4 +1,4 @@
-"""Kinds of things that installed packages bring, found by entry point and loaded when asked for."""
+"""Plug-ins of installed packages, found by entry point and loaded on use."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ K = TypeVar("K")
 class Registry(Collection[str], Generic[K]):
     """The names of the entry points of `group`, `default` first; each is an object of `kind`.
 
-    To list the names imports nothing, so a package that is broken does not disturb the others.
-    `what` is the word for one of them in messages.
+    Listing the names imports nothing, so a broken package does not affect the others. `what` is the
+    word for such an object in messages.
     """
 
     def __init__(self, group: str, what: str, kind: type[K], default: str) -> None:
@@ -24,7 +24,7 @@ class Registry(Collection[str], Generic[K]):
 
     def _points(self) -> dict[str, list[EntryPoint]]:
         found: dict[str, list[EntryPoint]] = {}
-        # A package that is on the path twice is one package; its entry points are equal.
+        # A package that is on the path twice counts once: its entry points are equal.
         for point in sorted(
             set(entry_points(group=self.group)), key=lambda one: (one.name, one.value)
         ):
@@ -41,10 +41,10 @@ class Registry(Collection[str], Generic[K]):
         return name in self._points()
 
     def find(self, name: str) -> K:
-        """The one of this name.
+        """The object with this name.
 
-        Raises BadInput: with what there is, if there is none; with the packages, if two bring it;
-        with the reason, if it cannot be imported or is something else.
+        Raises BadInput if the name is unknown, if two packages have it, if the object cannot be
+        imported, or if it is not of `kind`.
         """
         points = self._points()
         if name not in points:

@@ -16,7 +16,7 @@ Event = dict[str, Any]
 """`t` (Unix seconds, one clock for all hosts), `where`, `kind`, and the keys of that kind."""
 
 TAKE_DOWN = "take-down"
-"""The name of the `moment` at which a scenario is over and its lab is being taken down."""
+"""The name of the `moment` at which a scenario ends and the lab's take-down begins."""
 
 
 class Timeline:
@@ -54,7 +54,7 @@ class Timeline:
                     self._file.write("".join(json.dumps(e) + "\n" for e in batch))
                     self._file.flush()
                 except OSError as failed:
-                    # Left to the collector, what is unwritten fails again, and Python 3.13 says so.
+                    # Close here: Python 3.13 reports it if the garbage collector fails to flush.
                     with suppress(OSError):
                         self._file.close()
                     self.failure, self._file = failed, None

@@ -1,9 +1,9 @@
 """Checks: pure functions from a timeline to a verdict with its evidence.
 
-A check of one's own needs nothing but what this package exports. It is a factory: a function with
-the decorator `check`, which takes what is to be judged and returns a Look, and that takes the
-Timeline and returns an Answer: `passed`, `failed` or `unknown`, each with a sentence of evidence.
-Where the timeline says nothing, the answer is `unknown`.
+Your own checks need only what this package exports. A check is a factory with the decorator
+`check`: it takes what to judge and returns a Look. The Look takes the Timeline and returns an
+Answer: `passed`, `failed` or `unknown`, each with a sentence of evidence. Where the timeline
+says nothing, answer `unknown`.
 
     from lab.checks import Answer, Look, Timeline, check, failed, owners_at, passed, unknown
 
@@ -17,12 +17,12 @@ Where the timeline says nothing, the answer is `unknown`.
 
         return look
 
-Helpers: `ownership` and `owners_at` say which port had an address, and when; `claims` what was said
-of it on the wire; `config`, `port_addresses` and `virtual_addresses` what the lab is made of;
-`ip_of` and `as_set` make portals comparable; `logins` and `sessions` are those of a host; `gaps`,
-`longest_gap`, `load_intervals` and `acknowledged` concern its I/O; `time_of` is when the scenario
-marked a moment (Lab.mark), `scenario_end` when it was over. `judge` applies checks to a timeline,
-and each gives a Finding with a Verdict; `overall` sums these up.
+Helpers: `ownership` and `owners_at` say which port had an address, and when. `claims` gives the
+announcements and ARP claims of an address on the wire. `config`, `port_addresses` and
+`virtual_addresses` describe the lab. `ip_of` and `as_set` make portals comparable. `logins` and
+`sessions` give those of a host; `gaps`, `longest_gap`, `load_intervals` and `acknowledged` give its
+I/O. `time_of` is when the scenario marked a moment (Lab.mark); `scenario_end` is when it ended.
+`judge` applies checks to a timeline and returns Findings; `overall` gives their joint Verdict.
 """
 
 from lab.checks.access import (

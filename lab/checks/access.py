@@ -135,7 +135,7 @@ def proved(host: str, at: str | Collection[str], who: Collection[str]) -> Look:
                 by = " and ".join(shown) or "nobody"
                 return failed(f"{host} logged in at {login['portal']} with a proof by {by}.")
         return passed(
-            f"{len(accepted)} logins of {host}, each with a proof by {' and '.join(wanted)}."
+            f"{len(accepted)} logins of {host}; CHAP authenticated {' and '.join(wanted)} in each."
         )
 
     return look

@@ -14,7 +14,7 @@ from lab.timeline import Event, Timeline
 _SHOWN = 4
 """How many of many owners the evidence names, at each end of the list."""
 CLAIMS = ("announcement", "arp-claim")
-"""Kinds of event that say on the wire: this address is at this MAC."""
+"""Kinds of event in which a frame says that an address is at a MAC."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def clock_doubt_ms(timeline: Timeline, names: Collection[str]) -> float:
 
 @check
 def one_owner_of_virtual_address(address: str | None = None) -> Look:
-    """The virtual address is never up on two ports, and no stranger claims it on the wire.
+    """The virtual address is never up on two ports, and no foreign MAC claims it on the wire.
 
     Judges every virtual address of the configuration, or only `address`.
     """

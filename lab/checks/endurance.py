@@ -19,7 +19,7 @@ def stayed_logged_in(host: str) -> Look:
         loads = load_intervals(timeline, host)
         seen = [e["t"] for e in logins(timeline, host)]
         if not loads or not any(t < loads[0].begin for t in seen):
-            return unknown(f"No load of {host}, or no login before it, was seen.")
+            return unknown(f"No load of {host} was recorded, or no login before it.")
         again = [t for t in seen if any(one.begin < t < one.end for one in loads)]
         if again:
             after = again[0] - loads[0].begin

@@ -1,4 +1,4 @@
-"""Moments of a run: where what a check judges ends."""
+"""Moments of a run: those that the scenario marked, and its end."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ def time_of(timeline: Timeline, moment: str) -> float | None:
 def scenario_end(timeline: Timeline) -> float:
     """When the scenario was over, in Unix seconds; infinity if the lab was not taken down.
 
-    What happens later, when faults end and things are stopped one by one, says nothing of the
-    array.
+    Take-down ends faults and stops everything in turn: what happens then is not the array's doing.
     """
     end = time_of(timeline, TAKE_DOWN)
     return float("inf") if end is None else end

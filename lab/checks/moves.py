@@ -16,9 +16,9 @@ BACK_LATE_S = 1.0
 
 
 def stays(timeline: Timeline, address: str, until: float | None = None) -> list[Owned]:
-    """Where `address` was, one after the other: each change to another port, or to several.
+    """Where `address` was, in order: each change to another port, or to several.
 
-    Up to the time `until`, or as long as the scenario ran.
+    Until the time `until`, or to the end of the scenario.
     """
     end = scenario_end(timeline) if until is None else until
     found: list[Owned] = []
@@ -36,15 +36,15 @@ def _way(found: list[Owned]) -> str:
 
 @check
 def moved_times(address: str, times: int, *, until: str | None = None) -> Look:
-    """`address` went to another port exactly `times` times, as the array's kernel has it.
+    """`address` moved to another port exactly `times` times by the array kernel's record.
 
-    Until the moment `until`, which the scenario marks (Lab.mark); without one, until it is over.
+    Counts until the moment `until` that the scenario marks (Lab.mark); None: until its end.
     """
 
     def look(timeline: Timeline) -> Answer:
         end = time_of(timeline, until) if until else None
         if until and end is None:
-            return unknown(f"The moment {until!r} did not come, up to which moves are counted.")
+            return unknown(f"The scenario did not reach the moment {until!r}.")
         found = stays(timeline, address, end)
         if not found:
             return unknown(f"The address watcher recorded nothing about {address}.")

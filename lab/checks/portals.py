@@ -10,7 +10,7 @@ from lab.timeline import Timeline
 
 
 def as_set(one_or_more: str | Collection[str]) -> frozenset[str]:
-    """The addresses in what a caller gave: one portal, or several."""
+    """The IP addresses of one portal or several."""
     given = [one_or_more] if isinstance(one_or_more, str) else one_or_more
     return frozenset(ip_of(p) for p in given)
 

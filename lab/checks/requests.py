@@ -22,7 +22,7 @@ DROP_LATE_S = 1.0
 def messages(timeline: Timeline, host: str | None, event: int) -> list[Event]:
     """The Async Messages with AsyncEvent `event` that reached `host` (None: any), on the wire.
 
-    Until the scenario was over: what was asked later nobody waited for.
+    Only those before the end of the scenario: the run does not wait for answers to later ones.
     """
     end = scenario_end(timeline)
     return [
@@ -114,10 +114,10 @@ def one_asked_at_a_time(at_least: int = 2) -> Look:
 
     def look(timeline: Timeline) -> Answer:
         if not timeline.events("login"):
-            return unknown("No login at all was seen on the wire.")
+            return unknown("No login was seen on the wire.")
         asked = messages(timeline, None, LOGOUT)
         if len(asked) < at_least:
-            return failed(f"{len(asked)} requests to log out, not {at_least} or more.")
+            return failed(f"{len(asked)} requests to log out; at least {at_least} expected.")
         for message, later in pairwise(asked):
             host, old = message["where"], ip_of(message["portal"])
             sent = [e for e in logins(timeline, host) if e["status"] == REDIRECTED]

@@ -116,7 +116,7 @@ def served_at(host: str, portals: str | Collection[str], moment: str) -> Look:
 
 
 def logins(timeline: Timeline, host: str, ip: str | None = None) -> list[Event]:
-    """The answered logins of `host` on the wire, at the portals of `ip` if one is given."""
+    """The answered logins of `host` on the wire, only those at `ip` if given."""
     return [
         e
         for e in timeline.events("login", host)
@@ -156,7 +156,7 @@ def redirected_at_login(
             e for e in timeline.events("session", host) if ip_of(e["current"]) == ip_of(virtual)
         ]
         if stayed:
-            return failed(f"{text}; but its session is at the virtual port.")
+            return failed(f"{text}, but its session is at the virtual port.")
         served = {e["current"] for e in timeline.events("session", host)} or {
             e["portal"]
             for e in logins(timeline, host)
@@ -195,7 +195,7 @@ def new_login(host: str, portal: str) -> Look:
 
     def look(timeline: Timeline) -> Answer:
         if not timeline.events("login"):
-            return unknown("No login at all was seen on the wire.")
+            return unknown("No login was seen on the wire.")
         began = [e["t"] for e in timeline.events("fault") if e["phase"] == "begin"]
         since = min(began, default=0.0)
         seen = [e for e in logins(timeline, host, portal) if e["t"] >= since]

@@ -69,8 +69,8 @@ def _shown(value: object) -> str:
 def check(factory: Callable[P, Look]) -> Callable[P, NamedCheck]:
     """Turn a function that returns a look at a timeline into a factory of named checks.
 
-    The name is the call as it was written, `stall_below(h1, 60)`. Each factory of lab/checks must
-    also have an example that it fails: tests/unit/test_checks.py refuses one without.
+    The name is the call as written, `stall_below(h1, 60)`. Each factory of lab/checks needs an
+    example that fails in tests/unit/test_checks.py.
     """
 
     @functools.wraps(factory)

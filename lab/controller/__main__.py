@@ -1,7 +1,7 @@
 """`python3 -m lab.controller CONFIG.json`: events on standard output, orders on standard input.
 
-Exit status 0 when standard input ends, 2 for a configuration that cannot be used, 3 if the array
-has a controller already.
+Exit status: 0 when standard input ends, 2 for a bad configuration, 3 if the array already has a
+controller.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from lab.errors import LabError, Missing, WaitTimeout
 from lab.waiting import wait_for
 
 LOCK_S = 0.5
-"""How long to wait for the lock: a killed controller's `ip` ends what it was given first."""
+"""How long to wait for the lock: `ip` of a killed controller holds it until its lines are done."""
 
 
 def lock(array: str) -> socket.socket:
-    """Become the controller of `array`; Missing if another one is.
+    """Become the only controller of `array`; raises Missing if there is another one.
 
-    The lock is an abstract unix(7) socket: each network namespace has its own, and it is gone
+    The lock is an abstract unix(7) socket: each network namespace has its own, and it disappears
     with the last process that holds it.
     """
     held = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -45,7 +45,7 @@ def lock(array: str) -> socket.socket:
 
 
 def hurry() -> None:
-    """Run before others where that is allowed: a port's users wait for us."""
+    """Raise our priority where that is allowed: I/O waits for us."""
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, -20)
     with contextlib.suppress(OSError):
@@ -53,7 +53,7 @@ def hurry() -> None:
 
 
 def main() -> int:
-    """Run the controller that the command line names; the exit status."""
+    """Run the controller that the command line names; returns the exit status."""
     if len(sys.argv) != 2:
         print("usage: python3 -m lab.controller CONFIG.json", file=sys.stderr)
         return 2

@@ -9,12 +9,12 @@ from lab.controller.frames import announcements
 from lab.controller.netlink import Link
 
 REPEAT_S = (0.02, 0.1, 0.5, 1.05, 2.0)
-"""When an announcement is repeated, seconds after the first: it may be lost, and a neighbour entry
-may refuse a change within a second of its last one (locktime, arp(7))."""
+"""When an announcement is repeated, seconds after the first. The first may be lost, and a neighbour
+entry refuses a second change within a second (locktime, arp(7))."""
 
 
 class Announcer:
-    """A raw socket for each port, made beforehand, and the announcements that are due."""
+    """A raw socket for each port, opened in advance, and the announcements that are due."""
 
     def __init__(self) -> None:
         self._sockets: dict[str, tuple[int, socket.socket]] = {}
@@ -23,7 +23,7 @@ class Announcer:
         self._frames: dict[tuple[str, str], list[bytes]] = {}
 
     def port(self, name: str, link: Link | None) -> None:
-        """Get ready to send through a port, or forget it where its interface is gone."""
+        """Prepare to send through a port, or forget it if its interface is gone (`link` None)."""
         old = self._sockets.get(name)
         if old and link and old[0] == link.index and self._macs[name] == link.mac:
             return
@@ -40,18 +40,18 @@ class Announcer:
             self._macs[name] = link.mac
 
     def announce(self, address: str, port: str, now: float) -> None:
-        """Say at once and again that `address` is at `port`; earlier repetitions of it are void."""
+        """Announce `address` at `port` now and repeat it; earlier repetitions are cancelled."""
         self._send(address, port)
         self._due = [due for due in self._due if due[1] != address]
         self._due += [(now + after, address, port) for after in REPEAT_S]
         heapq.heapify(self._due)
 
     def next_due(self) -> float | None:
-        """When `repeat` wants to be called; None: not at all."""
+        """When to call `repeat` next (monotonic seconds); None: not needed."""
         return self._due[0][0] if self._due else None
 
     def repeat(self, now: float, owners: dict[str, frozenset[str]]) -> None:
-        """Send what is due; not for an address that is no longer there."""
+        """Send the repetitions that are due, except for addresses that left the port."""
         while self._due and self._due[0][0] <= now:
             _, address, port = heapq.heappop(self._due)
             if port in owners.get(address, ()):
@@ -67,4 +67,4 @@ class Announcer:
             try:
                 self._sockets[port][1].send(frame)
             except OSError:
-                return  # the link is down or its queue full: the repetitions are there for it
+                return  # the link is down or its queue full: a repetition follows

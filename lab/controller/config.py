@@ -17,7 +17,7 @@ FIRST_TABLE = 100
 
 @dataclass(frozen=True)
 class Place:
-    """An address as the kernel is to be given it: prefix length, subnet, routing table."""
+    """An address as the kernel gets it: prefix length, subnet, routing table."""
 
     address: str
     prefix: int
@@ -32,7 +32,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Probe:
-    """How ports are probed: a round each `interval_s` seconds, dead after `count` silent ones."""
+    """How ports are probed: one round per `interval_s` seconds, dead after `count` silent ones."""
 
     interval_s: float
     count: int
@@ -42,7 +42,7 @@ class Probe:
 class Config:
     """A configuration file's content; `interfaces` by port name, `places` by address.
 
-    `desired` is what is wanted with the orders that stand; `homes` (by address) are without them.
+    `desired` includes the orders in force; `homes` (by address) are those configured.
     """
 
     array: str
@@ -55,7 +55,7 @@ class Config:
 
 
 def canonical(address: str) -> str:
-    """The one spelling of an IPv4 or IPv6 address; ValueError if it is none."""
+    """The canonical spelling of an IPv4 or IPv6 address; ValueError if it is not one."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         return socket.inet_ntop(family, socket.inet_pton(family, address))
@@ -95,8 +95,8 @@ def read(path: Path) -> Config:
 def parse(content: dict[str, Any]) -> Config:
     """The configuration `content`; KeyError for a missing key, ValueError for a bad value.
 
-    Two keys are for the orders that stand when a controller is started anew: `drained` (port
-    names) and `virtual_at` (the port that the virtual addresses were ordered to).
+    Two keys carry the orders in force to a restarted controller: `drained` (port names) and
+    `virtual_at` (the port that an order moved the virtual addresses to).
     """
     interfaces = {port["name"]: port["interface"] for port in content["ports"]}
     ports = tuple(interfaces)

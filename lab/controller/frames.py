@@ -18,10 +18,10 @@ def announcements(address: str, mac: bytes) -> list[bytes]:
     """The frames that tell everybody that `address` is at `mac` now.
 
     IPv4: an ARP announcement (RFC 5227, 2.3: a request for its own address) and the same as a
-    reply, as RFC 5227, 3 says that some listen to one only. In the reply the target is the sender
-    too: only then Linux takes it for gratuitous, and a gratuitous one replaces an entry even
-    within the lock time (arp_is_garp in net/ipv4/arp.c). IPv6: an unsolicited neighbour
-    advertisement with the override flag (RFC 4861, 7.2.6).
+    reply, because some hosts listen to only one of the two (RFC 5227, 3). The reply's target is
+    its sender, so that Linux treats it as gratuitous: it then replaces an entry even within the
+    lock time (arp_is_garp, net/ipv4/arp.c). IPv6: an unsolicited neighbour advertisement with the
+    override flag (RFC 4861, 7.2.6).
     """
     if ":" in address:
         return [_advertisement(address, mac)]
@@ -33,7 +33,7 @@ def announcements(address: str, mac: bytes) -> list[bytes]:
 
 
 def question(address: str, mac: bytes) -> bytes:
-    """A frame that the host with `address` answers to `mac`, whatever addresses we have.
+    """A frame that the host with `address` answers to `mac`; it needs no address of ours.
 
     IPv4: an ARP probe (RFC 5227, 2.1.1: the sender address is zero, so that no cache changes).
     IPv6: a neighbour solicitation (RFC 4861, 4.3) from the link-local address made of `mac`.
@@ -48,7 +48,7 @@ def question(address: str, mac: bytes) -> bytes:
 
 
 def answer(frame: bytes) -> str | None:
-    """The host that this ARP reply or neighbour advertisement is from; None if it is neither."""
+    """The sender of this ARP reply or neighbour advertisement; None if `frame` is neither."""
     kind = int.from_bytes(frame[12:14], "big")
     if kind == ETH_ARP and len(frame) >= 42 and frame[20:22] == b"\0\x02":
         return socket.inet_ntoa(frame[28:32])
@@ -58,7 +58,7 @@ def answer(frame: bytes) -> str | None:
 
 
 def token(array: str, salt: int) -> int:
-    """What tells the probes of one run of one array's controller from those of others."""
+    """A number that marks the probes of one run of one array's controller."""
     return zlib.crc32(f"{array} {salt}".encode())
 
 
@@ -69,7 +69,7 @@ def probe(target: bytes, mac: bytes, run: int, port: int, round_: int) -> bytes:
 
 
 def probed(frame: bytes, run: int) -> int | None:
-    """The number of the port that sent this probe; None if it is not one of this `run`."""
+    """The number of the port that sent this probe; None if it is no probe of this `run`."""
     if len(frame) < 14 + PROBE.size:
         return None
     magic, theirs, port, _, _ = PROBE.unpack_from(frame, 14)
@@ -77,7 +77,7 @@ def probed(frame: bytes, run: int) -> int | None:
 
 
 def probed_round(frame: bytes) -> int:
-    """The round of a probe, or what its sender has put in the place of one."""
+    """The round of a probe, or what its sender put in that field (head_probe.py)."""
     return int(PROBE.unpack_from(frame, 14)[3])
 
 

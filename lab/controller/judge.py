@@ -1,11 +1,10 @@
-"""Which port is silent: a judgement on who hears whom, made in rounds. Pure.
+"""Which port is silent, judged in rounds by who hears whom. Pure.
 
-Every round each port sends to every other. A port that for `count` rounds hears nobody, or that
-nobody hears, is accused. A host that answers through it clears it. It is condemned if some other
-port is shown to work meanwhile (is heard and hears, or has a host's answer); else nobody can tell
-which side is at fault, as with two ports and no host to ask, and it is only suspect. A round is
-one that this process was awake for: it sent, and looked a full interval later. A process that was
-held up judges later, not wrongly.
+In every round each port sends to every other. A port is accused if for `count` rounds it hears no
+port or no port hears it. A host's answer through the port clears it. The verdict is `silent` if
+another port works meanwhile (it hears and is heard, or a host answers through it). Else it is
+`suspect`: the fault may be on either side, as with two ports and no host. A round counts only if
+this process sent and then looked a full interval later, so delays make verdicts late, not wrong.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from collections.abc import Collection
 from lab.controller.model import Verdict
 
 SELDOM = 5
-"""A port that stays silent has hosts asked through it every so many rounds."""
+"""Through a port that stays silent hosts are asked every so many rounds."""
 
 
 class Judge:
-    """Evidence by round, and the verdicts that follow."""
+    """Collects what was heard in each round and gives verdicts."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -31,11 +30,11 @@ class Judge:
         self._silent: set[str] = set()
 
     def begin(self, live: Collection[str]) -> None:
-        """A new round, with the ports that have carrier."""
+        """Begin a round with the ports that have carrier."""
         self.round += 1
         self._silent &= set(live)
         jury = frozenset(live) - self._silent
-        # Who comes anew, or was alone, starts with a clean record.
+        # A port that is new, or was alone, starts with a clean record.
         fresh = jury if len(self._jury) < 2 else jury - self._jury
         for port in fresh:
             self._hears[port] = self._heard[port] = self.round
@@ -52,7 +51,7 @@ class Judge:
         self._host[port] = self.round
 
     def quiet(self, port: str) -> int:
-        """For how many rounds it was not heard, or heard nobody, whichever is more."""
+        """For how many rounds `port` was not heard or heard no port, whichever is more."""
         return self.round - min(self._hears.get(port, 0), self._heard.get(port, 0))
 
     def verdicts(self) -> dict[str, Verdict]:
@@ -74,7 +73,7 @@ class Judge:
         last = self.round - self.quiet(port)
         for other in self._jury - {port}:
             works = self.round - self.quiet(other) > last
-            # A host's answer may be the first of many after a common pause: one round more.
+            # A host's answer may be the first after a pause of all ports: allow one round more.
             if works or self._host.get(other, 0) > last + 1:
                 return "silent"
         return "suspect"

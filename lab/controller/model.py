@@ -1,4 +1,4 @@
-"""What the planner is told and what it answers: plain frozen data, no system behind it."""
+"""Input and output of the planner: plain frozen data without system calls."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 State = Literal["up", "suspect", "down", "holding-off"]
-"""A port: `up`; `suspect` (silent, but it cannot be told which side is at fault: it keeps what it
-has and gets nothing new); `down` (no carrier, or silent for certain); `holding-off` (back, but not
-yet for the hold time)."""
+"""A port: `up`; `suspect` (silent, but the fault may be elsewhere: it keeps its addresses and gets
+no new ones); `down` (no carrier, or certainly silent); `holding-off` (up again, but not yet for the
+hold time)."""
 Verdict = Literal["ok", "suspect", "silent"]
 FOREIGN = "interface "
-"""Before the name of an owner of an address that is an interface, but no port of ours."""
+"""Prefix of an owner's name that is an interface but not a port of the array."""
 Cause = Literal["start", "carrier", "probe", "hold", "order", "repair"]
 
 
 @dataclass(frozen=True)
 class Address:
-    """One address of the array: its home port, and whether it is a virtual port's."""
+    """One address of the array: its home port, and whether it is a virtual address."""
 
     address: str
     home: str
@@ -29,9 +29,9 @@ class Address:
 class Desired:
     """The array as it should be: the configuration, and the orders given since.
 
-    `ports` is the takeover order: what a port loses goes to the next live port after it, cyclic.
+    `ports` is the takeover order: a dead port's addresses go to the next live port, cyclically.
     `hold_s` and `request_s` (the least time between two requests to move) are seconds.
-    `rebalances` counts the orders to even out the load.
+    `rebalances` counts the orders to balance the load.
     """
 
     ports: tuple[str, ...]
@@ -52,8 +52,8 @@ class Observed:
     """What the kernel and the probes say.
 
     `now` is monotonic seconds. `links`: carrier and administratively up. `owners`: the ports that
-    have an address now (a name that is no port is an interface where it does not belong).
-    `sessions`: established connections by (initiator address, our address).
+    have an address now (FOREIGN names an interface that is no port). `sessions`: established
+    connections by (initiator address, our address).
     """
 
     now: float
@@ -65,7 +65,7 @@ class Observed:
 
 @dataclass(frozen=True)
 class PortMemory:
-    """A port's state, since when (monotonic seconds), and what made it so."""
+    """A port's state, since when (monotonic seconds), and its cause."""
 
     state: State
     since: float
@@ -74,7 +74,7 @@ class PortMemory:
 
 @dataclass(frozen=True)
 class Asked:
-    """A request to a host to move to another port that is still open."""
+    """A pending request to a host to move to another port."""
 
     initiator: str
     to: str
@@ -85,9 +85,9 @@ class Asked:
 class Memory:
     """What the planner must remember from one plan to the next; empty after a restart.
 
-    `placed`: where each address was last put. `choices`: what each initiator is answered at
-    login: the address to go to, or None to be served at the virtual port. `asked_before`: hosts
-    that this round of rebalancing has asked already.
+    `placed`: where each address was last put. `choices`: the login answer for each
+    initiator: an address, or None to serve it at the virtual port. `asked_before`: hosts that this
+    round of rebalancing has asked already.
     """
 
     ports: Mapping[str, PortMemory] = field(default_factory=dict)
@@ -123,7 +123,7 @@ class AddAddress:
 class Redirect:
     """Answer the next login of `initiator` with `address`; None: serve it at the virtual port.
 
-    The initiator "default" stands for every IPv4 host that is not known, "default6" for IPv6.
+    The initiator "default" means every unknown IPv4 host, "default6" every unknown IPv6 host.
     """
 
     initiator: str

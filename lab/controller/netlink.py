@@ -1,8 +1,7 @@
 """Just enough netlink: links, addresses and TCP connections, without a library.
 
-A library that speaks all of netlink takes longer to import than this controller takes to start,
-move an address and announce it; and a restart is part of a fail-over. Formats: rtnetlink(7),
-sock_diag(7).
+Importing a full netlink library takes longer than this controller needs to start, move an address
+and announce it, and a restart is part of a failover. Formats: rtnetlink(7), sock_diag(7).
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ DIAG_TAIL = struct.Struct("!HH16s16s")
 
 @dataclass(frozen=True)
 class Link:
-    """An interface: `live` means administratively up and carrier there; `gone` that it was."""
+    """An interface: `live` means administratively up with carrier; `gone`: it was removed."""
 
     index: int
     name: str
@@ -40,7 +39,7 @@ class Link:
 
 @dataclass(frozen=True)
 class OnLink:
-    """An address on an interface; `gone` if it has been taken away."""
+    """An address on an interface; `gone`: it was removed."""
 
     index: int
     address: str
@@ -54,7 +53,7 @@ Message = Link | OnLink
 def events() -> socket.socket:
     """A non-blocking socket that gets every change of links and addresses from now on."""
     sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-    # An overrun costs a full dump: room for some thousand changes.
+    # An overrun costs a full dump, so leave room for some thousand changes.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
     sock.bind((0, GROUPS))
     sock.setblocking(False)
@@ -139,7 +138,7 @@ def _attributes(data: bytes, at: int, end: int) -> dict[int, bytes]:
 
 
 class Connections:
-    """The established TCP connections to one local port, asked from the kernel (sock_diag(7))."""
+    """The established TCP connections to one local port, from the kernel (sock_diag(7))."""
 
     def __init__(self, port: int = 3260) -> None:
         self.port = port

@@ -1,4 +1,4 @@
-"""Orders on standard input, and what is desired because of them."""
+"""Orders on standard input and the desired state that results."""
 
 from __future__ import annotations
 
@@ -11,24 +11,23 @@ from lab.controller.model import State
 
 
 class Orders:
-    """What is desired: the configuration, changed by the orders so far.
+    """The desired state: the configuration, changed by the orders so far.
 
-    Those that stand are in the configuration of a controller that is started anew: who runs the
-    array hears which were followed (`order`), and writes them there (`drained`, `virtual_at`).
+    An `order` event tells the array's supervisor which orders were followed. It writes them to the
+    configuration of a restarted controller (`drained`, `virtual_at`).
     """
 
     def __init__(self, config: Config) -> None:
         self._homes = config.homes
-        # The one before may have died before all hosts had left a drained port: ask them again.
+        # The last controller may have died before all hosts left a drained port: ask again.
         asks = config.desired.mode == "redirect-only" and bool(config.desired.drained)
         self.desired = replace(config.desired, rebalances=int(asks))
 
     def obey(self, order: Mapping[str, Any], states: Mapping[str, State]) -> None:
         """Follow one order; ValueError, saying why, if it cannot be followed.
 
-        move-vip: virtual addresses are at home at `port` from now on (without one: where they are
-        configured). drain, undrain: what is at `port` goes elsewhere, and may come back.
-        rebalance: even out the sessions.
+        move-vip: `port` becomes the home of the virtual addresses (None: the configured home).
+        drain: addresses leave `port`; undrain: they may come back. rebalance: balance the sessions.
         """
         command = order["command"]
         port: str | None = None
@@ -47,7 +46,7 @@ class Orders:
             )
             self.desired = replace(now, addresses=addresses)
         elif command == "drain" and port:
-            asks = now.mode == "redirect-only"  # else its addresses take their sessions along
+            asks = now.mode == "redirect-only"  # else sessions move with the addresses
             self.desired = replace(
                 now, drained=now.drained | {port}, rebalances=now.rebalances + asks
             )

@@ -1,4 +1,4 @@
-"""What the controller tells: timeline events on standard output, steering answers in files."""
+"""The controller's output: timeline events on standard output, login answers in files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from lab.portal import Portal
 
 KEEP = 10_000
-"""Events kept for a reader that does not read; older ones are lost."""
+"""How many events are kept for a slow reader; older ones are lost."""
 
 
 class Output:
@@ -28,10 +28,10 @@ class Output:
             os.set_blocking(fd, False)
 
     def event(self, what: str, t: float | None = None, **details: Any) -> None:
-        """Tell that `what` happened at `t` (Unix seconds; now, if not given)."""
+        """Report that `what` happened at `t` (Unix seconds; None: now)."""
         t = round(time.time() if t is None else t, 6)
         known = {"t": t, "where": self._where, "kind": "controller", "what": what}
-        self._events.append(known | details)  # written by `flush`, when there is time
+        self._events.append(known | details)  # `flush` writes it later
 
     def flush(self) -> bool:
         """Write what can be written; True if some is left."""
@@ -43,7 +43,7 @@ class Output:
             except BlockingIOError:
                 return True
             except OSError:
-                # Nobody reads any more; the array still wants a controller.
+                # The reader is gone; the array still needs a controller.
                 self._events.clear()
                 written = len(self._waiting)
             self._waiting = self._waiting[written:]
@@ -51,15 +51,15 @@ class Output:
 
 
 class Steering:
-    """One file for each host with what its next login is answered.
+    """One file for each host with the answer to its next login.
 
-    `<folder>/<initiator address>` holds "ADDRESS:3260:Temporary" (IPv6 in brackets), or "here" for
-    a host that is to be served at the virtual port, and a newline; `default` and `default6` the
-    same for hosts that are not known. What reads them refuses a host that has no answer. A file
-    is replaced as a whole, and only when it changes.
+    `<folder>/<initiator address>` holds "ADDRESS:3260:Temporary" (IPv6 in brackets), or "here" to
+    serve the host at the virtual port, and a newline. `default` and `default6` do so for unknown
+    hosts. The front refuses a host without an answer. A file is replaced as a whole, and only when
+    it changes.
 
-    It is written before addresses move, so the folder belongs on a tmpfs: on a disk whose journal
-    is busy, these files were seen to hold up a fail-over by 48 ms; on a tmpfs it was below 1 ms.
+    Files are written before addresses move, so put the folder on a tmpfs: on a disk with a busy
+    journal they delayed a failover by 48 ms, on a tmpfs by less than 1 ms.
     """
 
     def __init__(self, folder: Path | None) -> None:

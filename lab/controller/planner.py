@@ -1,12 +1,11 @@
-"""What the array does next: a pure function of what is wanted, what is seen, what is remembered.
+"""What the array does next: a pure function of desired state, observed state and memory.
 
-Rules, in words. A dead port's addresses go to the next live port after it in the order of the
-configuration (cyclic), and stay there until their home port has been up for the hold time. An
-address that lives on a live port is not moved for any other reason than an order, its home being
-up, or a repair. Where no port is up, a suspect one is used, then one that is holding off, then a
-drained one. Where none is live at all, nothing is changed. In the mode redirect-only a data
-address is taken off its port when that is down, and put back when the port is up again (after the
-hold time), or at once if no other port is up.
+Rules. A dead port's addresses go to the next live port in the order of the configuration
+(cyclic), and stay there until their home port has been up for the hold time. An address on a live
+port moves only by order, to a home that is up, or for a repair. If no port is up, a suspect one is
+used, then one that is holding off, then a drained one. If no port is live, nothing changes. In
+mode redirect-only a data address is removed from its port when the port is down. It is put back
+after the hold time, or at once if no other port is up.
 """
 
 from __future__ import annotations
@@ -33,10 +32,10 @@ States = Mapping[str, State]
 
 
 def plan(desired: Desired, observed: Observed, memory: Memory) -> tuple[Memory, list[Action]]:
-    """The actions that bring the array to where it should be, in the order to execute them.
+    """The actions that bring the array to its desired state, in the order to execute them.
 
-    Executed in that order they never give an address two owners: every removal comes before the
-    addition of the same address. Given again what results from them, it answers no actions.
+    Executed in that order they never give an address two owners: an address is removed before it is
+    added. Called again on the result, it returns no actions.
     """
     ports = port_states(desired, observed, memory)
     states: States = {name: port.state for name, port in ports.items()}
@@ -73,8 +72,8 @@ def _port_state(name: str, desired: Desired, observed: Observed, memory: Memory)
     elif verdict == "silent":
         state, cause = "down", "probe"
     elif old is None:
-        # Nothing is remembered after a restart, but the kernel tells that the port was down not
-        # long ago: what is at home there is not there. When it came back is lost: hold from now.
+        # After a restart the kernel shows that the port was down lately: an address of its own is
+        # elsewhere. Nobody knows when the port came back, so the hold time starts now.
         away = any(
             a.home == name and name not in observed.owners.get(a.address, ())
             for a in desired.addresses
@@ -95,7 +94,7 @@ def _port_state(name: str, desired: Desired, observed: Observed, memory: Memory)
 
 
 def candidates(desired: Desired, states: States) -> list[str]:
-    """The ports that may be given addresses, in order: all those of the best kind there is."""
+    """The ports that may get addresses, in order: all ports in the best state found."""
     for drained in (False, True):
         for state in ("up", "suspect", "holding-off"):
             found = [
@@ -136,7 +135,7 @@ def place(
     if states[home] == "up" and home not in desired.drained:
         return home
     for name in [current, *here]:
-        # A first look may find several owners, and the first of them dead: any live one will do.
+        # The first plan may find several owners, the first of them dead: take a live one.
         live = name is not None and states[name] != "down"
         if live and (name not in desired.drained or best[0] in desired.drained):
             return name
@@ -151,7 +150,7 @@ def _moves(
     ports: Mapping[str, PortMemory],
     memory: Memory,
 ) -> list[Action]:
-    """Removals first, then the addition; with no port left only a second owner is removed."""
+    """Removals first, then the addition; with no port left only second owners are removed."""
     if not any_live and len(owners) < 2:
         return []
     cause = _cause(memory.placed.get(address), target, ports, memory)
@@ -180,7 +179,7 @@ def _cause(
 
 
 def next_look(desired: Desired, memory: Memory) -> float | None:
-    """When (monotonic seconds) the passing of time alone may change the plan; None: never."""
+    """When (monotonic seconds) time alone may change the plan; None: never."""
     due = [
         port.since + desired.hold_s for port in memory.ports.values() if port.state == "holding-off"
     ]

@@ -1,10 +1,10 @@
 """Telling hosts that their connections are gone: "tickle ACKs", as Samba's CTDB sends them.
 
-A host whose last words were acknowledged by a head that then died has nothing to send again, and
-waits for an answer until its next NOP-Out, five seconds on average. So the head that takes the
-address over sends it a segment that cannot belong to the connection. The host answers with the
-numbers that it expects (RFC 9293, 3.10.7.4), and that answer finds no connection here: the kernel
-resets it, with the right number. No state of the old head is needed but who was connected.
+If a head dies after it acknowledged all of a host's data, the host has nothing to send again. It
+waits for an answer until its next NOP-Out, five seconds on average. So the head that takes over the
+address sends the host a segment outside its window. The host answers with the numbers that it
+expects (RFC 9293, 3.10.7.4). Our kernel has no such connection and resets it with the right number.
+All that is needed of the old head is the list of its connections.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from lab.controller.frames import checksum
 ISCSI = 3260
 ACK = 0x10
 REPEAT_S = (0.0, 0.02, 0.1, 0.6)
-"""When it is sent, in seconds after the address came up. Linux answers twice a second at most
-(tcp_invalid_ratelimit, Documentation/networking/ip-sysctl.rst), a lost one at the last."""
+"""When the segment is sent, in seconds after the address came up. Linux answers at most twice a
+second (tcp_invalid_ratelimit, Documentation/networking/ip-sysctl.rst): the last covers a loss."""
 
 Connection = tuple[str, int, str]
 """The host's address and port, and our address."""
@@ -34,14 +34,14 @@ def segment(host: str, port: int, address: str) -> bytes:
 
 
 class Tickler:
-    """Sends them for each address that comes up here, to the hosts that were connected to it."""
+    """Sends tickle ACKs for each address that comes up here to the hosts connected to it before."""
 
     def __init__(self) -> None:
         self._heirs: list[Connection] = []
         self._due: list[tuple[float, Connection]] = []
 
     def heirs(self, connections: Sequence[Connection]) -> None:
-        """The connections that other heads had at the addresses of this one."""
+        """Set the connections that other heads had at the addresses of this head."""
         self._heirs = list(connections)
 
     def gained(self, address: str, now: float) -> None:
@@ -65,4 +65,4 @@ class Tickler:
                 sock.bind((address, 0))
                 sock.sendto(segment(host, port, address), (host, 0))
         except OSError:
-            return  # the address has left again; the host finds out by itself
+            return  # the address has left again; the host notices by itself

@@ -1,4 +1,4 @@
-"""What the kernel says of the array's ports: links, and who has which address."""
+"""The kernel's view of the array's ports: links and address owners."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from lab.controller.netlink import Link, Message, OnLink
 
 @dataclass
 class Changes:
-    """What one look at the kernel brought.
+    """What changed in the kernel since the last look.
 
-    `links`: ports whose link went up or down. `up`: ports set administratively up, which makes
-    the kernel forget their routes before. `gained`: (address, owner) that are new.
+    `links`: ports whose link went up or down. `up`: ports set administratively up, so their routes
+    must be added again. `gained`: (address, owner) that are new.
     """
 
     links: set[str] = field(default_factory=set)
@@ -32,7 +32,7 @@ class Changes:
 class Watch:
     """The state of links and addresses, kept up to date by netlink events.
 
-    An owner is named by its port or, where that is no port of ours, "interface NAME".
+    An owner is named by its port or, if it is no port of the array, "interface NAME".
     """
 
     def __init__(self, config: Config) -> None:
@@ -44,7 +44,7 @@ class Watch:
         self.resync()
 
     def fileno(self) -> int:
-        """For a selector."""
+        """The netlink socket's descriptor, for a selector."""
         return self._socket.fileno()
 
     def update(self) -> Changes:
@@ -54,7 +54,7 @@ class Watch:
         except OSError as error:
             if error.errno != errno.ENOBUFS:
                 raise
-            # The kernel dropped events: what we know is worth nothing until asked anew.
+            # The kernel dropped events: our state is unreliable until we ask for all of it.
             return self.resync()
 
     def resync(self) -> Changes:
@@ -120,7 +120,7 @@ class Watch:
         return {port: live.get(interface, False) for interface, port in self._ports.items()}
 
     def owners(self) -> dict[str, frozenset[str]]:
-        """Who has each of our addresses."""
+        """The owners of each address of the array."""
         return {
             address: frozenset(self._owner(index) for index in owners)
             for address, owners in self._owners.items()
@@ -138,5 +138,5 @@ class Watch:
         return next((k for k in self._links.values() if self._ports.get(k.name) == name), None)
 
     def close(self) -> None:
-        """Let go of the socket."""
+        """Close the socket."""
         self._socket.close()

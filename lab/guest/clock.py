@@ -1,8 +1,8 @@
 """The clock of a guest, brought in line with this machine's.
 
-A guest takes the time from the machine when it boots and then counts for itself; ticks that it
-loses while it boots on a busy machine (1 to 50 ms were seen) stay lost. Where the order of events
-in two guests matters, its clock is set once after boot; it does not drift from then on.
+A guest takes the time from the machine when it boots and then counts ticks. Ticks lost during boot
+on a busy machine (1 to 50 ms were seen) stay lost. Where the order of events in two guests matters,
+each clock is set once after boot; it does not drift after that.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _ROUNDS = 8
 _MORE_ROUNDS = 100
 _GOOD_S = 0.0008
 _SECONDS = 10.0
-# Answers each line with the time, and a line with a number in it by moving the clock that far: in
-# one step (adjtimex(2), ADJ_SETOFFSET and ADJ_NANO), for whoever reads the clock, adds and sets it
-# loses the time that it was held up between.
+# Answers each line with the time. A line with a number first moves the clock by that many seconds,
+# in one step (adjtimex(2), ADJ_SETOFFSET and ADJ_NANO): reading and then setting the clock would
+# lose the time in between.
 _PROGRAM = """\
 import ctypes, math, sys, time
 libc = ctypes.CDLL(None, use_errno=True)
@@ -40,7 +40,7 @@ for line in sys.stdin:
 
 @dataclass(frozen=True)
 class Clock:
-    """By how many seconds a guest's clock was behind before it was set, and how well it agrees with
+    """How many seconds a guest's clock was behind before it was set, and how well it agrees with
     this machine's since: within half the shortest round trip."""
 
     behind_s: float
@@ -72,7 +72,7 @@ def align(runner: Runner, log: Path) -> Clock:
 
     def measure() -> tuple[float, float]:
         best = min(ask("") for _ in range(_ROUNDS))
-        for _ in range(_MORE_ROUNDS):  # on a busy machine a quick answer takes some trying
+        for _ in range(_MORE_ROUNDS):  # on a busy machine quick answers are rare
             if best[0] <= _GOOD_S:
                 break
             best = min(best, ask(""))

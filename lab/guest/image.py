@@ -1,9 +1,8 @@
 """Release images: a read-only root of a Debian release with its User-Mode Linux kernel.
 
-An image is a folder of the cache: `root.ext4` (what the guest boots from), `uml/` (the kernel
-program with the libraries it needs, since a newer one does not start on an older C library) and
-`manifest.json` (versions). Its name carries a digest of the recipe, and it is renamed into place
-when it is whole.
+An image is a folder of the cache: `root.ext4` (the guest's root), `uml/` (the kernel program with
+its libraries, since a newer program does not start on an older C library) and `manifest.json`
+(versions). Its name has a digest of the recipe, and it is renamed into place when complete.
 """
 
 from __future__ import annotations
@@ -58,13 +57,13 @@ EXCLUDED = (
         "x25", "xfrm")),
     *(f"{_MODULES}/drivers/{d}/*" for d in ("mtd", "ubi", "media", "usb", "hid", "staging")),
 )  # fmt: skip
-"""What the image leaves out, as patterns of tar: the guest boots its own init, without systemd."""
+"""tar patterns of files left out of the image: the guest boots its own init, without systemd."""
 
 CONTAINED = (
     "setpriv", "--pdeathsig", "KILL", "--",
     "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
 )  # fmt: skip
-"""Runs a command of root's whose mounts and processes end with it, and it with its parent."""
+"""Runs a command as root; its mounts and processes end with it, and it ends with its parent."""
 _REMOVED_PROGRAM = "./usr/bin/perl"
 
 Say = Callable[[str], None]
@@ -72,7 +71,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Image:
-    """A release image that is whole: `path` is its folder."""
+    """A complete release image: `path` is its folder."""
 
     release: str
     path: Path
@@ -84,7 +83,7 @@ class Image:
 
     @property
     def kernel_tree(self) -> Path:
-        """The folder that the kernel program runs in, by chroot."""
+        """The folder that the kernel program has as its root (chroot)."""
         return self.path / "uml"
 
     @property
@@ -114,7 +113,7 @@ def digest() -> str:
 
 
 def find(release: str) -> Image | None:
-    """The image of `release` if it was built with the present recipe."""
+    """The image of `release`, or None if none was built with the present recipe."""
     if release not in RELEASES:
         raise unknown("release", release, RELEASES)
     path = cache_root() / f"{release}-{digest()}"
@@ -128,15 +127,15 @@ def find(release: str) -> Image | None:
 
 
 def ensure(release: str, say: Say) -> Image:
-    """The image of `release`, built first if need be; `say` is told the progress."""
+    """The image of `release`, built first if there is none; `say` gets the progress."""
     found = find(release)
     return found if found else build(release, say)
 
 
 def scratch() -> Path:
-    """A folder of the cache that stays empty: in a sandbox, a file system can be mounted there.
+    """An empty folder of the cache, where a sandbox can mount a file system.
 
-    Raises BadInput if it is not there and cannot be made.
+    Raises BadInput if it does not exist and cannot be made.
     """
     path = cache_root() / ".scratch"
     try:
@@ -165,7 +164,7 @@ def build(release: str, say: Say, *, fresh: bool = False) -> Image:
     mmdebstrap = require("mmdebstrap", "mmdebstrap")
     mke2fs = require("mke2fs", "e2fsprogs")
     root = cache_root()
-    scratch()  # and with it the cache; those who may only read it find both
+    scratch()  # this makes the cache too; users who may only read it find both
     try:
         lock = (root / f".lock-{release}").open("w")
     except OSError as refused:
@@ -175,7 +174,7 @@ def build(release: str, say: Say, *, fresh: bool = False) -> Image:
         if old and not fresh:
             return old
         for stale in root.glob(f".building-{release}-*"):
-            shutil.rmtree(stale, ignore_errors=True)  # ours is the lock: nobody builds in it
+            shutil.rmtree(stale, ignore_errors=True)  # we hold the lock: nobody builds in it
         target = root / f"{release}-{digest()}"
         work = old_away = root / f".building-{release}-"
         try:
@@ -186,7 +185,7 @@ def build(release: str, say: Say, *, fresh: bool = False) -> Image:
             say("making the file system")
             _finish(work, release, mke2fs)
             if target.exists():
-                target.rename(old_away)  # whole or not there: it is not taken apart in its place
+                target.rename(old_away)  # readers must never see a partly removed image
             work.rename(target)
         except OSError as failed:
             raise LabError(f"the image of {release} was not built: {failed}") from None
@@ -222,7 +221,7 @@ def _unpack(mmdebstrap: str, release: str, tree: Path, say: Say) -> None:
         release, "-",
     ]  # fmt: skip
     if os.geteuid() == 0:
-        # An ordinary user's makes namespaces of its own, and its folder where it can reach it.
+        # For an ordinary user mmdebstrap makes its own namespaces and temporary folder.
         make = [*CONTAINED, *make]
     untar = ["tar", "-x", "-C", str(tree), "--no-same-owner", "--wildcards"]
     untar += [f"--exclude={pattern}" for pattern in (*EXCLUDED, _REMOVED_PROGRAM)]
@@ -292,7 +291,7 @@ def _finish(work: Path, release: str, mke2fs: str) -> None:
     init.write_bytes(_init_script())
     init.chmod(0o755)
     resolver = tree / "etc/resolv.conf"
-    resolver.unlink(missing_ok=True)  # as a link it would lead out of the tree
+    resolver.unlink(missing_ok=True)  # a link would lead out of the tree
     resolver.write_text("")
     _copy_kernel(tree, work / "uml")
     # Room for what the guest writes: its writes go to memory, but the file system's size is fixed.

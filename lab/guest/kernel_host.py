@@ -35,11 +35,11 @@ KERNEL_TROUBLE = re.compile(
     r"\bBUG\b|WARNING:|\bOops\b|Kernel panic|Call Trace|hung_task|blocked for more than"
     r"|rcu.*stall|I/O error|Buffer I/O|critical target error|Out of memory|EXT4-fs error"
 )
-"""Lines of a guest's console that must not be there (as blktests takes dmesg, check script)."""
+"""Console lines that mean trouble (like those that the check script of blktests finds)."""
 
-# What the RAID-6 benchmark finds is used by RAID-6 alone, and it takes 0.85 s of a boot of 1 s.
-# An interrupt that comes just before the idle kernel sleeps is noticed at its next timer only
-# (os_idle_sleep, arch/um/os-Linux/time.c): with a tick that never stops after 10 ms, not seconds.
+# Only RAID-6 needs the RAID-6 benchmark, and it takes 0.85 s of a boot of 1 s. An interrupt just
+# before the idle kernel sleeps waits for the next timer (os_idle_sleep, arch/um/os-Linux/time.c):
+# 10 ms with a tick that never stops, else seconds.
 KERNEL_OPTIONS = ("initcall_blacklist=raid6_select_algo", "nohz=off")
 
 
@@ -48,7 +48,7 @@ class GuestSpace:
     """Where the guests of one run live: a chroot in memory that holds the kernel program.
 
     `work` (in memory, inside the sandbox) holds what guests write; `image` is shown in it read-only
-    as /image. `same_layout` is the command that a kernel is started through, where it is allowed.
+    as /image. `same_layout` is the command prefix against address randomisation, if allowed.
     """
 
     image: Image
@@ -66,16 +66,16 @@ class GuestSpace:
         sandbox.bind(Path("/dev"), root / "dev")
         sandbox.bind(Path("/proc"), root / "proc")
         sandbox.bind(image.path, root / "image")
-        # This kernel takes what lies between its program and its heap for memory of its own, and
-        # address randomisation makes that up to 800 MiB: a table of it fills half of the real one,
-        # another one at each boot, and one boot in a hundred failed of it. Containers may forbid.
+        # This kernel counts the space between its program and its heap as memory. Address
+        # randomisation makes that up to 800 MiB, different at each boot; the table for it filled
+        # half of the real memory, and one boot in a hundred failed. Containers may forbid setarch.
         fixed = ("setarch", "-R")
         allowed = LocalRunner("lab").run([*fixed, "true"], check=False).status == 0
         return cls(image, root, fixed if allowed else ())
 
 
 def kernel_argv(space: GuestSpace, name: str, memory_mib: int, options: list[str]) -> list[str]:
-    """The command that starts a kernel in `space`; no other that runs may have its `name`."""
+    """The command that starts a kernel in `space`; `name` must be unique among running kernels."""
     return [
         "env", "-i", "HOME=/root", "TMPDIR=/work", "PATH=/usr/sbin:/usr/bin", *space.same_layout,
         "chroot", str(space.root), "/usr/bin/linux.uml",
@@ -85,9 +85,9 @@ def kernel_argv(space: GuestSpace, name: str, memory_mib: int, options: list[str
 
 
 def mac_of(interface: str) -> str:
-    """A locally administered address that stays the same when the host boots again, as a card's.
+    """A locally administered MAC that stays the same across boots, like a real card's.
 
-    With a random one the neighbours would send to the old address for a second.
+    With a random MAC, neighbours would send to the old one for a second after each boot.
     """
     digest = hashlib.sha256(interface.encode()).digest()
     return ":".join(f"{byte:02x}" for byte in (0x02, *digest[:5]))
@@ -96,9 +96,8 @@ def mac_of(interface: str) -> str:
 class KernelHost(Host):
     """A host with its own kernel: power it on, run commands by `runner`, cut its power.
 
-    `addresses` (with prefix length) are for its one data interface, `programs` are files put in
-    /run/lab. Its kernel reads and writes frames on the veth that Mininet made, which therefore has
-    no address of its own; the management interface is another veth, within that namespace.
+    Its kernel reads and writes frames on the veth that Mininet made, so that veth has no address.
+    The management interface is another veth in the same namespace.
     """
 
     def __init__(self, name: str, inNamespace: bool = True, **params: object) -> None:
@@ -124,13 +123,12 @@ class KernelHost(Host):
         memory_mib: int = 96,
         nice: int = 0,
     ) -> None:
-        """Say what this host is made of, once, before power_on().
+        """Configure this host, once, before power_on().
 
-        `addresses` maps each interface of the namespace to the addresses (with prefix length) that
-        the guest has on it, `start` is shell text run at boot before SSH answers (a host's, if none
-        is given), `programs` are files for /run/lab (a name may have folders), and `disks` are
-        paths below the chroot that become /dev/ubdc and so on. `nice` is its kernel's claim to this
-        machine's processors, if it is allowed to have one.
+        `addresses` maps each interface of the namespace to the guest's addresses on it (with prefix
+        length). `start` is shell text run at boot before SSH answers (default: a host's).
+        `programs` are files for /run/lab (a name may have folders). `disks` are paths below the
+        chroot that become /dev/ubdc and so on. `nice` is its kernel's nice value, if allowed.
         """
         self._space, self._keys, self._timeline = space, keys, timeline
         self._console_log = logs / f"{self.name}-console.log"
@@ -139,9 +137,9 @@ class KernelHost(Host):
         self._disks = {at: ("", path) for at, path in enumerate(disks or [], 2)}
         self._memory_mib, self._nice = memory_mib, nice
         self._outside = LocalRunner(self.name, self.pid)
-        # A veth, whose carrier is up from the start: that of a tap comes with the guest, and the
-        # kernel tells of it up to a second later (net/core/link_watch.c). And a neighbour that is
-        # known, for an unanswered question is repeated after a second only.
+        # A veth has carrier from the start. A tap gets it with the guest, and the kernel reports it
+        # up to a second later (net/core/link_watch.c). The neighbour entry is permanent, because an
+        # unanswered request is repeated only after a second.
         batch = [
             "link add mgmt type veth peer name outside",
             f"addr add {_OUTSIDE}/{PREFIX} dev outside",
@@ -153,7 +151,7 @@ class KernelHost(Host):
 
     @property
     def runner(self) -> SshRunner:
-        """Where its commands run; raises LabError while it is off."""
+        """Runs commands in it; raises LabError while it is powered off."""
         if self._runner is None:
             raise LabError(f"{self.name} is powered off")
         return self._runner
@@ -207,7 +205,7 @@ class KernelHost(Host):
         """Wait until SSH answers; raises LabError with the console's end if its kernel ended."""
         deadline = time.monotonic() + seconds
         try:
-            # Not by trying to connect: each try that a busy guest is too slow for costs it more.
+            # Do not poll with connects: each failed try costs a busy guest more time.
             wait_for(f"SSH of {self.name}", self._answers, seconds=seconds, every=0.003)
             self._runner = SshRunner.connect(
                 self.name, self.pid, INSIDE, self._keys, seconds=deadline - time.monotonic()
@@ -221,14 +219,14 @@ class KernelHost(Host):
         return self._listening.is_set()
 
     def _boot_again(self) -> None:
-        """Start a kernel once more that ended before its init, or raise LabError.
+        """Restart, once, a kernel that ended before its init; else raise LabError.
 
-        One boot in thousands ended so: a thread of its own was refused it (EAGAIN), and why is not
-        known. Nothing was asked of it yet, so a run need not end of it; but `boot-failed` is on the
-        timeline, and the check kernel_quiet tells of it.
+        One boot in thousands ended so: the kernel could not start a thread (EAGAIN), cause unknown.
+        The guest has done nothing yet, so the run goes on. `boot-failed` is on the timeline, and
+        the check kernel_quiet mentions it.
         """
         if self._process:
-            self._process.kill()  # its helpers; and what it said last has been read then
+            self._process.kill()  # its helpers too; after this its last output has been read
         if self._process is None or self._initialised or self._failed_boots:
             raise LabError(self._unbooted("its kernel ended"))
         self._failed_boots += 1
@@ -241,9 +239,9 @@ class KernelHost(Host):
         return f"{self.name} did not boot: {why}; its console:\n{tail}"
 
     def power_cut(self) -> None:
-        """End its kernel at once, as a power cut does; what was in its memory is lost."""
+        """Kill its kernel, as a power cut does; its memory is lost."""
         if self._process:
-            self._process.kill()  # first, for to close a connection takes a tenth of a second
+            self._process.kill()  # first: closing a connection takes a tenth of a second
             self._timeline.add(self.name, "console", phase="end")
         self.darken()
         if self._runner:
@@ -251,12 +249,12 @@ class KernelHost(Host):
             self._runner = None
 
     def end(self) -> None:
-        """The quick part of power_cut(): its kernel runs no more, but is not cleared away."""
+        """The quick part of power_cut(): its kernel stops, but is not cleaned up."""
         if self._process:
             self._process.halt()
 
     def darken(self) -> None:
-        """Let its cables go dark, as they do with its power; power_on() lights them again."""
+        """Take the carrier off its cables, as a power cut does; power_on() restores it."""
         self._links("down")
 
     def _links(self, way: str) -> None:
@@ -264,10 +262,10 @@ class KernelHost(Host):
         self._outside.run(["ip", "-batch", "-"], stdin=lines)
 
     def plug(self, path: str, *, shared: bool = False) -> str:
-        """Give the running kernel the file `path` (below the chroot) as a disk, also at every later
-        boot; returns its device. LabError if it is refused, or all places are taken.
+        """Add the file `path` (below the chroot) as a disk, now and at later boots.
 
-        It locks the file, unless other kernels are to have it as well (`shared`).
+        Returns its device. Raises LabError if the kernel refuses or has no free place. The kernel
+        locks the file unless it is `shared` with other kernels.
         """
         free = [i for i in range(2, _UBD_DEVICES) if i not in self._disks]
         if not free:
@@ -279,7 +277,7 @@ class KernelHost(Host):
         return f"/dev/{name}"
 
     def unplug(self, device: str) -> None:
-        """Take a disk away again; LabError while the kernel uses it."""
+        """Remove a disk; raises LabError while the kernel uses it."""
         name = device.removeprefix("/dev/")
         self._tell_kernel(f"remove {name}")
         del self._disks[ord(name[-1]) - ord("a")]

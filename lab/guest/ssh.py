@@ -26,13 +26,13 @@ from lab.waiting import wait_for
 
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # its failures reach us as exceptions
 
-# What paramiko raises where a connection is not there, or not any more.
+# What paramiko raises if there is no connection, or no longer one.
 _GONE = (paramiko.SSHException, OSError, EOFError)
 
 
 @dataclass(frozen=True)
 class Keys:
-    """The keys of one run: what a client proves itself with, and what every guest does."""
+    """The SSH keys of one run: the client's, and the host key of every guest."""
 
     client: paramiko.PKey
     authorized: str
@@ -81,7 +81,7 @@ class SshProcess:
     ) -> None:
         self.runner, self.argv, self._shown = runner, list(argv), shlex.join(argv)
         self._channel = runner.open_channel()
-        # The first line tells the process id, for kill(): exec keeps it.
+        # The first line of output is the process id, for kill(): exec keeps it.
         try:
             self._channel.exec_command(f"echo $$; exec {self._shown}")
         except _GONE as gone:
@@ -133,7 +133,7 @@ class SshProcess:
             self._channel.sendall(line.encode() + b"\n")
         except _GONE:
             where = self.runner.host
-            raise LabError(f"{where}: `{self._shown}` has ended; not told {line!r}") from None
+            raise LabError(f"{where}: `{self._shown}` has ended; cannot send {line!r}") from None
 
     def close_input(self) -> None:
         """See Process."""
@@ -160,8 +160,8 @@ class SshRunner:
     ) -> SshRunner:
         """Connect to `address`:22 from the network namespace of `namespace_pid`.
 
-        Tries until `seconds` are over, then raises WaitTimeout with the last refusal. Raises
-        LabError if the guest shows another host key than the run gave it.
+        Tries for `seconds`, then raises WaitTimeout with the last error. Raises LabError if the
+        guest has another host key than this run gave it.
         """
         attempt = partial(cls._attempt, host, address, keys)
         found = in_network_of(
@@ -179,7 +179,7 @@ class SshRunner:
 
     @classmethod
     def _attempt(cls, host: str, address: str, keys: Keys) -> SshRunner | str:
-        """A connection, or in words why there is none."""
+        """A connection, or the reason why there is none."""
         try:
             sock = socket.create_connection((address, 22), timeout=0.5)
         except OSError as refused:
@@ -219,7 +219,7 @@ class SshRunner:
         output, errors = bytearray(), bytearray()
         shown = shlex.join(argv)
         with self.open_channel() as channel:
-            # Read as it comes, in paramiko's thread: a full window would stop the command.
+            # Read while it runs: a full window would stop the command.
             takers = [
                 threading.Thread(target=_take, args=(read, into), daemon=True)
                 for read, into in ((channel.recv, output), (channel.recv_stderr, errors))

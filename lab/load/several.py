@@ -10,9 +10,9 @@ from lab.load.writer import Writer
 class Loads:
     """Several writers of one host, from start() to stop_and_verify().
 
-    `writers` are by their place on the timeline: "h1.sdb". Every writer is a process in the host,
-    whose memory has room for about four. `record` puts the host's sessions on the timeline under
-    the name of a moment.
+    `writers` are by their `where` on the timeline: "h1.sdb". Each is a process in the host, whose
+    memory has room for about four. `record` puts the host's sessions on the timeline under the name
+    of a moment.
     """
 
     def __init__(self, writers: Mapping[str, Writer], record: Callable[[str], object]) -> None:
@@ -20,7 +20,7 @@ class Loads:
 
     @property
     def names(self) -> list[str]:
-        """Where they are on the timeline."""
+        """The `where` of each on the timeline."""
         return [*self._writers]
 
     def start(self) -> None:

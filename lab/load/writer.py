@@ -1,4 +1,4 @@
-"""Load: a writer in a host whose every operation is on the timeline, verified at the end."""
+"""Load: a writer in a host. Every operation is on the timeline, and blocks are read back."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ from lab.waiting import wait_for
 class Writer:
     """Direct writes of 4 KiB, one after the other, of numbered and checksummed blocks.
 
-    Started with start(), ended with stop(); verify() reads every acknowledged block back. The
-    `blocks` blocks of the disk from number `first` on are overwritten, in an order that `seed`
-    fixes. `program` is the command that does it, up to the disk (Initiator.writer). `durable`: a
-    write is acknowledged only when it outlasts a power cut of the disk. On the timeline it is at
-    `name`, the host's if it has none of its own.
+    start() begins, stop() ends, verify() reads every acknowledged block back. It overwrites
+    `blocks` blocks of the disk from number `first` on, in an order that `seed` fixes. `program` is
+    the command up to the disk argument (Initiator.writer). `durable`: acknowledge a write only when
+    it outlasts a power cut of the disk. `name` is its `where` on the timeline (default: the host).
     """
 
     def __init__(
@@ -55,19 +54,19 @@ class Writer:
         self._await("the first write", lambda: self.acknowledged > 0, seconds)
 
     def stop(self, seconds: float = 60.0) -> None:
-        """End the writing, after the operation that is under way (it may be a long one)."""
+        """End the writing after the current operation, which may be long."""
         if "end" not in self._reached:
             self._process.send("stop")
             self._await("the end of the writing", lambda: "end" in self._reached, seconds)
 
     def verify(self, seconds: float = 60.0) -> None:
-        """Read back what was acknowledged; what it finds is on the timeline (`verified`)."""
+        """Read back all acknowledged blocks; the result is on the timeline (`verified`)."""
         self._reached.discard("verified")
         self._process.send("verify")
         self._await("the read-back", lambda: "verified" in self._reached, seconds)
 
     def resume(self, runner: Runner, program: list[str]) -> None:
-        """Make ready to verify() what was acknowledged before the host lost its power.
+        """Prepare to verify() the writes acknowledged before the host lost its power.
 
         `runner` and `program` are those of the host that has booted again.
         """
@@ -83,19 +82,19 @@ class Writer:
         self._process.wait(10.0)
 
     def kill(self) -> None:
-        """End the program at once, whatever it waits for."""
+        """Kill the program, whatever it waits for."""
         self._process.kill()
 
     @property
     def acknowledged(self) -> int:
-        """How many writes it has told of that were acknowledged."""
+        """How many acknowledged writes it has reported."""
         return len(self._begun)
 
     def acknowledge(self, more: int, seconds: float = 30.0) -> None:
         """Wait until `more` writes are acknowledged that began after this call.
 
-        Not the next that it tells of: it tells ten times a second, so those may be over by now, and
-        say nothing of a fault that has just begun.
+        The writer reports ten times a second, so the next reports may hold writes from before this
+        call. They would prove nothing about a fault that has just begun.
         """
         called = time.time()
 
@@ -130,7 +129,7 @@ class Writer:
         try:
             message = json.loads(line)
         except json.JSONDecodeError:
-            return  # the rest of a line that a power cut tore
+            return  # part of a line that a power cut broke off
         if "io" in message:
             events = [
                 {"t": end, "where": self.name, "kind": "io", "op": op, "seq": sequence,

@@ -1,4 +1,4 @@
-"""Observers: what was on the wire, and which addresses the kernel has up where."""
+"""Observers of the wire and of the addresses that the array's kernel has up."""
 
 from lab.observe.addresses import AddressWatcher
 from lab.observe.capture import Capture

@@ -1,4 +1,4 @@
-"""A watcher of the addresses that a kernel has up, which asks nobody but that kernel."""
+"""A watcher of the addresses that a kernel has up, by that kernel's notifications alone."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ BUFFER = 4 << 20
 class AddressWatcher:
     """While it is entered, each address that comes up or goes down becomes an `address` event.
 
-    Watches the network namespace of process `pid` (None: the caller's). `names` maps an interface
-    to what `where` shall be ("a1-p1" -> "p1"); others stand for themselves, loopback and
-    link-local addresses are left out. First come the addresses that are there at the start. If the
-    kernel had more to say than was read in time, a `watch-gap` event says so, and what changed
-    meanwhile follows, late. Times are those of receipt, Unix seconds, never going back. Raises
-    Missing where the namespace cannot be entered.
+    Watches the network namespace of process `pid` (None: the caller's). `names` maps interfaces to
+    the `where` of events ("a1-p1" -> "p1"); other interfaces keep their name. Loopback and
+    link-local addresses are left out. The addresses that are up at the start come first. If the
+    kernel dropped notifications, a `watch-gap` event is added and the missed changes follow late.
+    Times are of receipt, in Unix seconds, and never go back. Raises Missing if the namespace cannot
+    be entered.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class AddressWatcher:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop, once everything that the kernel has said so far is on the timeline."""
+        """Stop after all pending notifications are on the timeline."""
         self._close()
         if self._error and error is None:
             raise LabError(f"the watcher of addresses broke: {self._error}") from self._error
@@ -96,7 +96,7 @@ class AddressWatcher:
             self._ready.set()
 
     def _enter_namespace(self) -> None:
-        """Move this thread, and only it, to the namespace; it ends there."""
+        """Move this thread only to the namespace; it stays there until it ends."""
         if self._pid is None:
             return
         try:
@@ -129,7 +129,7 @@ class AddressWatcher:
             self._note(t, message)
 
     def _catch_up(self, sock: socket.socket) -> None:
-        """After an overflow: take what is left in the queue, then the kernel's present state."""
+        """After an overflow: read the rest of the queue, then the kernel's present state."""
         with contextlib.suppress(BlockingIOError):
             while True:
                 try:
@@ -144,11 +144,10 @@ class AddressWatcher:
         self._dump()
 
     def _dump(self) -> None:
-        """Ask for all addresses, and bring what is known in line with the answer.
+        """Ask for all addresses, and update our state to the answer.
 
-        On a socket of its own, so that answers and notifications do not mix. A notification from
-        before the answer, read after it, changes nothing in the end: the last word on each address
-        is the same.
+        Uses its own socket, so that answers and notifications do not mix. Notifications older than
+        the answer may be read after it; the last one of each address still gives the same state.
         """
         listed = set()
         with IPRoute() as route:
@@ -202,5 +201,5 @@ def _key(message: Any) -> tuple[int, str]:
 
 
 def is_local(address: str) -> bool:
-    """Whether it is a loopback or link-local address, of which no observer tells."""
+    """Whether it is a loopback or link-local address, which observers leave out."""
     return address.startswith(("127.", "169.254.", "fe80:")) or address == "::1"

@@ -1,9 +1,9 @@
 """Capture filters that keep the control traffic of iSCSI and drop its data.
 
-A filter sees one segment at a time, so a PDU is known only by the first four bytes of a segment.
-That finds what starts a segment: every login (it has the connection to itself) and nearly all
-else. A PDU that follows another one in the same segment is not found; `full=True` of Capture keeps
-everything where that matters.
+A filter sees one segment at a time and knows a PDU by the segment's first four bytes. That finds
+every PDU that starts a segment: every login, which is alone on its connection, and nearly all
+others. It misses a PDU that follows another in one segment. Where that matters, Capture with
+`full=True` keeps everything.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PDUS: tuple[tuple[int, int], ...] = (
 """Mask and value of the first four bytes; the immediate bit (0x40) of requests is masked out."""
 
 TEXTS = ("Init", "Sess", "Auth", "Targ", "Send", "CHAP", "Head")
-"""How the text of a login or discovery begins: some senders put it in a segment of its own."""
+"""How the text of a login or discovery begins, for senders that put it in a separate segment."""
 
 
 def _first_word(at: str) -> str:
@@ -42,8 +42,8 @@ def _first_word(at: str) -> str:
 def control_filter(ports: Sequence[int] = (3260,)) -> str:
     """A pcap-filter(7) expression: ARP, neighbour discovery, TCP SYN/FIN/RST, control PDUs.
 
-    `ports` are the TCP ports of iSCSI. IPv6 is matched by offset, as `tcp[]` is IPv4 only;
-    extension headers are not looked through.
+    `ports` are the TCP ports of iSCSI. IPv6 is matched by offset, because `tcp[]` is IPv4 only;
+    packets with extension headers do not match.
     """
     at_port = "(" + " or ".join(f"tcp port {p}" for p in ports) + ")"
     four = _first_word("tcp[((tcp[12] & 0xf0) >> 2):4]")
@@ -65,8 +65,8 @@ class _Program(ctypes.Structure):
 def compiled(expression: str) -> Iterator[bytes]:
     """`expression` as SO_ATTACH_FILTER takes it (`struct sock_fprog`), valid while entered.
 
-    Compiled by libpcap for Ethernet. Raises Missing where libpcap is not installed, and ValueError
-    where the expression is wrong.
+    libpcap compiles it for Ethernet. Raises Missing if libpcap is not installed, and ValueError if
+    the expression is wrong.
     """
     try:
         pcap = ctypes.CDLL("libpcap.so.0.8")

@@ -1,4 +1,4 @@
-"""What packets mean: who logged in where with what answer, and who claimed which address."""
+"""Turns packets into events: logins with their answers, and claims to addresses."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ SERVED = {SCSI_ANSWER, DATA_IN, READY_TO_TRANSFER}
 OF_TARGET = {LOGIN_ANSWER, TEXT_ANSWER, LOGOUT_ANSWER, ASYNC, *SERVED}
 FULL_FEATURE = 3
 ASIDE = "-aside"
-"""How the iSCSI name ends with which a lab asks something of the array beside the host's initiator:
-the events of such a connection are of another kind, so that none is taken for the host's own."""
+"""End of the iSCSI name that the lab uses for its own requests to the array, beside the host's.
+Events of such connections have another kind, so that no check takes them for the host's."""
 
 
 @dataclass
@@ -35,11 +35,11 @@ class _Connection:
     ended: bool = False
     served: bool = False
     proved: list[str] = field(default_factory=list)
-    """Who has shown a proof by CHAP: "host", "target". Whether it was right, the answer tells."""
+    """Who sent a CHAP response: "host", "target". The login answer tells whether it was right."""
 
 
 class Conversations:
-    """Takes packets in the order of time and gives the events that they amount to."""
+    """Takes packets in order of time and gives their events."""
 
     def __init__(self, hosts: Mapping[str, str]) -> None:
         self._hosts = {ip_of(address): name for address, name in hosts.items()}
@@ -52,7 +52,7 @@ class Conversations:
         """Take one packet, captured at `where`."""
         if packet.one("arp.src.proto_ipv4"):
             address, mac = packet.one("arp.src.proto_ipv4"), packet.one("arp.src.hw_mac")
-            # Sender and target the same: a gratuitous ARP (RFC 5227 section 3).
+            # Same sender and target: a gratuitous ARP (RFC 5227 section 3).
             self._claim(packet, where, address, mac, address == packet.one("arp.dst.proto_ipv4"))
         elif packet.one("icmpv6.nd.na.target_address"):
             mac = packet.one("icmpv6.opt.linkaddr") or packet.one("eth.src")
@@ -60,7 +60,7 @@ class Conversations:
             self._claim(packet, where, packet.one("icmpv6.nd.na.target_address"), mac, unsolicited)
         elif packet.one("iscsi.opcode"):
             opcodes = packet.all("iscsi.opcode")
-            # The same segment at another place, or sent again, is no new event.
+            # The same segment at another place, or retransmitted, is no new event.
             key = (packet.source, packet.destination, packet.one("tcp.seq_raw"), *opcodes)
             if key not in self._seen:
                 self._seen.add(key)
@@ -106,7 +106,7 @@ class Conversations:
         ends = (packet.source, packet.destination)
         initiator, portal = ends[::-1] if opcodes & OF_TARGET else ends
         found = self._connections.get((initiator, portal))
-        # A login on a connection that has had its answer: the same port numbers, used again.
+        # A login on a connection with an answered login: its port numbers are used again.
         if found is None or (LOGIN in opcodes and found.answers):
             if found is not None:
                 self._connections[initiator, f"{portal}#{id(found)}"] = found
@@ -144,7 +144,7 @@ class Conversations:
             self._add(packet.t, connection, "async", event=event, parameters=parameters)
 
     def _end(self, packet: Packet) -> None:
-        """The first end of a connection that has carried iSCSI: who hung up."""
+        """Record who hung up an iSCSI connection first."""
         ends = (packet.source, packet.destination)
         by = "host" if ends in self._connections else "array"
         found = self._connections.get(ends if by == "host" else ends[::-1])
@@ -155,7 +155,7 @@ class Conversations:
 
     def _answer(self, packet: Packet, connection: _Connection, keys: list[str]) -> None:
         status = packet.number("iscsi.login.status")
-        # One event a login: an exchange of several steps is over when it enters full feature phase.
+        # One event per login: several steps end with the transition to full feature phase.
         over = packet.number("iscsi.login.T") and packet.number("iscsi.login.nsg") == FULL_FEATURE
         if status == 0 and not over:
             return

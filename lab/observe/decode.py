@@ -1,4 +1,4 @@
-"""From captures to events: logins, discoveries, logouts, requests, and claims to an address."""
+"""From captures to events: logins, discoveries, logouts, Async Messages, claims to addresses."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from lab.timeline import Event
 WANTED = "arp or icmpv6.type == 136 or iscsi.opcode in {0x03, 0x04, 0x06, 0x23, 0x24, 0x32}"
 WANTED += " or tcp.flags.fin == 1 or tcp.flags.reset == 1"
 LATE = "tcp.len > 0 and (tcp.analysis.out_of_order or tcp.analysis.retransmission)"
-"""A segment that came, or was captured for the first time, after one that follows it."""
+"""A segment that was captured, or captured first, after one that follows it in the stream."""
 IN_ORDER = ("-o", "tcp.reassemble_out_of_order:TRUE")
 SERVED = " or iscsi.opcode in {0x21, 0x25, 0x31}"
-"""What a target says to SCSI commands: SCSI Response, Data-In, R2T (RFC 7143 section 11.2.1.2)."""
+"""A target's answers to SCSI commands: SCSI Response, Data-In, R2T (RFC 7143 section 11.2.1.2)."""
 
 
 def decode(
@@ -33,11 +33,11 @@ def decode(
 ) -> list[Event]:
     """The events in `captures` (place -> pcap file, one interface each), sorted by time.
 
-    `hosts` maps the address of an initiator to its name, which becomes `where`; an address that
-    is not in it stands for itself. A login that passed several places is one event; a claim to an
-    address is one at each place. With `served` what answers SCSI commands is looked at as well: of
-    captures in full, which must be short. All files are read at once. Raises Missing where tshark
-    is not installed, CommandFailed where it cannot read a file or takes more than `seconds`.
+    `hosts` maps an initiator's address to its name, which becomes `where`; an unknown address is
+    its own name. A login captured at several places is one event; a claim to an address is one
+    event at each place. `served`: also decode answers to SCSI commands, which needs short full
+    captures. All files are read at once. Raises Missing if tshark is not installed, CommandFailed
+    if it cannot read a file or takes more than `seconds`.
     """
     places = list(captures)
     talk = Conversations(hosts or {})
@@ -49,11 +49,10 @@ def decode(
 def _packets(
     files: Sequence[Path], ports: Sequence[int], seconds: float, served: bool
 ) -> list[Packet]:
-    """What tshark makes of `files`, merged by time.
+    """The packets of `files` as tshark decodes them, merged by time.
 
-    It passes over a segment that comes late, unless it is told to put all in order; then it passes
-    over what follows a segment that is not there at all, as in captures of control traffic most are
-    not. So where one comes late it is asked both ways.
+    By default tshark skips late segments. With reordering it skips what follows a missing segment,
+    and control captures miss most segments. So if any segment is late, decode both ways.
     """
     wanted = WANTED + SERVED * served
     read = ["-o", f"iscsi.target_ports:{','.join(map(str, ports))}", "-Y"]
@@ -86,7 +85,7 @@ def _tshark(files: Sequence[Path], options: Sequence[str], seconds: float) -> li
         ) as reading,
     ):
         assert merging.stdout
-        # Now tshark alone holds that end: if it ends early, mergecap does too, instead of waiting.
+        # Only tshark holds the pipe now: if tshark ends early, mergecap ends too and does not wait.
         merging.stdout.close()
         try:
             out, errors = reading.communicate(timeout=seconds)

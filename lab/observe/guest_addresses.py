@@ -17,7 +17,7 @@ from lab.observe.addresses import is_local
 from lab.timeline import Timeline
 from lab.waiting import wait_for
 
-# What ip(8) prints with -o, and with -ts before it the time; "Deleted" only when monitoring.
+# The output of ip(8) with -o; -ts puts the time before it; "Deleted" only when monitoring.
 _LINE = re.compile(
     r"(?:\[(?P<time>[^\]]+)\] ?)?(?P<deleted>Deleted )?\d+: (?P<interface>\S+)\s+inet6? "
     r"(?P<address>[0-9a-f.:]+)[/ ]"
@@ -28,8 +28,8 @@ _MARK = "192.0.2.1"  # TEST-NET-1, RFC 5737: no address of a lab
 class GuestAddressWatcher:
     """While it is entered, each address that comes up or goes down becomes an `address` event.
 
-    As AddressWatcher, for the kernel of a guest that `runner` reaches; `log` is for what ip says
-    beside that. Times are the guest's, of when it was told.
+    Like AddressWatcher, for the kernel of the guest behind `runner`. `log` gets ip's error
+    messages. Times are from the guest's clock, when ip printed the change.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class GuestAddressWatcher:
         return self
 
     def _call(self) -> bool:
-        """Change something of our own, which it tells if it listens; whether it has told any."""
+        """Add and remove a test address; returns whether ip monitor has reported any change."""
         for act in ("add", "del"):
             self._runner.run(["ip", "address", act, f"{_MARK}/32", "dev", "lo"], check=False)
         return self._listens.wait(0.05)
@@ -77,7 +77,7 @@ class GuestAddressWatcher:
 
     def _change(self, t: float, key: tuple[str, str], op: str) -> None:
         if (key in self._up) == (op == "add"):
-            return  # the kernel repeats itself, on a change of lifetime or flags
+            return  # the kernel repeats an address when its lifetime or flags change
         (self._up.add if op == "add" else self._up.discard)(key)
         where, address = key
         self._timeline.add(where, "address", t=t, address=address, op=op, source="kernel")
@@ -94,5 +94,5 @@ class GuestAddressWatcher:
         trace: TracebackType | None,
     ) -> None:
         """Stop."""
-        with contextlib.suppress(LabError):  # the guest may be gone, and it with it
+        with contextlib.suppress(LabError):  # the guest may be gone, and ip with it
             self._process.kill()

@@ -40,7 +40,7 @@ FIELDS = (
     "iscsi.parameter2",
     "iscsi.parameter3",
 )
-"""What tshark is asked to print, tab separated; several values of one field are separated by US."""
+"""The fields that tshark prints, tab separated; several values of one field are separated by US."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Packet:
 
     @property
     def interface(self) -> int:
-        """Which of the merged files it is from."""
+        """The number of the merged file that it is from."""
         return self.number("frame.interface_id")
 
     @property
@@ -74,12 +74,12 @@ class Packet:
 
     @property
     def source(self) -> str:
-        """Its TCP source, as a portal is written."""
+        """Its TCP source, written as a portal."""
         return self._portal("src")
 
     @property
     def destination(self) -> str:
-        """Its TCP destination, as a portal is written."""
+        """Its TCP destination, written as a portal."""
         return self._portal("dst")
 
     def _portal(self, end: str) -> str:
