@@ -21,6 +21,8 @@ from lab.faults.network import cable_pulled
 from lab.run import desk
 from lab.run.lab import Lab
 from lab.run.scenario import scenario
+from lab.topology.heads import HeadsTopo
+from lab.topology.topology import ArrayTopo
 from lab.waiting import wait_for
 
 TO_CONTROLLER = ("move-vip", "drain", "undrain", "rebalance")
@@ -95,7 +97,12 @@ class _Hand:
         }
 
 
-@scenario(policy=Policy(relay=True), listed=False)
+def _policy(topo: ArrayTopo) -> Policy:
+    """With a relay, which asks hosts to move, where the array can have one."""
+    return Policy(relay=not isinstance(topo, HeadsTopo))
+
+
+@scenario(policy=_policy, listed=False)
 def by_hand(lab: Lab) -> Iterable[Check]:
     """What was done to this lab by hand, while its hosts were logged in and the first one wrote."""
     for host in lab.hosts.values():
