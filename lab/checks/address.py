@@ -1,4 +1,4 @@
-"""Checks of who holds an address: what the kernel says, and what is claimed on the wire."""
+"""Checks of which port has an address, by the kernel and by claims on the wire."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Owned:
 
 
 def ownership(timeline: Timeline, address: str) -> list[Owned]:
-    """Each change of who has `address`, replayed from the kernel's own notifications."""
+    """Each change of the ports that have `address`, replayed from the kernel's notifications."""
     wanted = ip_of(address)
     ports: frozenset[str] = frozenset()
     found: list[Owned] = []

@@ -25,7 +25,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class Interval:
-    """A time of load; `ended` is False if no end was recorded: `end` is the last event."""
+    """A time of load; if no end was recorded, `ended` is False and `end` the last event."""
 
     begin: float
     end: float
@@ -73,7 +73,7 @@ def acknowledged(timeline: Timeline, host: str) -> list[Event]:
 
 @check
 def no_lost_writes(host: str) -> Look:
-    """The final read-back found in every block the last acknowledged write."""
+    """The final read-back found the last acknowledged write in every block."""
 
     def look(timeline: Timeline) -> Answer:
         verified = timeline.events("verified", host)

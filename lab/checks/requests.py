@@ -215,7 +215,7 @@ def logins_sent_to(
         answers = sorted({f"{e['status']} {e['target_address'] or ''}".strip() for e in seen})
         text = f"{len(found)} logins of {host} answered {status}, TargetAddress {to or 'none'}"
         if len(found) < times:
-            return failed(f"{text}, not {times}; answers seen: {', '.join(answers)}.")
+            return failed(f"{text}; expected {times}; answers seen: {', '.join(answers)}.")
         return passed(f"{text}; {len(seen)} logins, the last answered {seen[-1]['status']}.")
 
     return look

@@ -1,4 +1,4 @@
-"""Checks of sessions and logins: what the host's kernel shows, and what was on the wire."""
+"""Checks of sessions and logins, by the host's kernel and by the wire."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ P = ParamSpec("P")
 
 
 class Verdict(StrEnum):
-    """What a check concludes; no evidence is `unknown`, never `pass`."""
+    """The result of a check; without evidence it is `unknown`, never `pass`."""
 
     PASS = "pass"  # noqa: S105
     FAIL = "fail"
@@ -24,7 +24,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found: `evidence` is a sentence or two with the figures it rests on."""
+    """What one check found; `evidence` is a sentence or two with figures."""
 
     name: str
     verdict: Verdict
@@ -40,7 +40,7 @@ Check = Callable[[Timeline], Finding]
 """A pure function from a timeline to a finding. The checks of this package have a `name`."""
 
 Look = Callable[[Timeline], Answer]
-"""What a check does with a timeline: the function that its factory returns."""
+"""The function that a factory of checks returns: it judges a timeline."""
 
 FACTORIES: dict[str, Callable[..., Check]] = {}
 """Every check there is, by the name of its factory."""

@@ -54,7 +54,7 @@ class Run:
         loads = [e["t"] for e in self.by_kind["load"] if e.get("phase") == "begin"]
         first = min(times, default=0.0)
         self.origin = min(loads, default=first)
-        # What happened long before the load (booting) would squeeze the rest.
+        # Events long before the load (booting) would leave the rest no room in the chart.
         early = [e["t"] for e in self.quiet if e["kind"] in ("login", "fault", "session")]
         self.begin = min([self.origin, *early])
         margin = 0.01 * (self.end - self.begin)

@@ -114,7 +114,7 @@ def figures(run: Run) -> list[tuple[str, str, str]]:
 
 
 def steps(run: Run, fault: Fault, until: float) -> list[dict[str, Any]]:
-    """What was seen from `fault` to `until`, with times in ms after it began."""
+    """Events from `fault` to `until`, with times in ms after the fault began."""
     events = [(e["t"], "controller", controller_text(e)) for e in run.by_kind["controller"]]
     wire = [*run.by_kind["login"], *run.by_kind["logout"], *run.by_kind["async"], *run.announced]
     events += [(e["t"], "wire", wire_text(run, e)) for e in wire]
