@@ -37,7 +37,7 @@ class Process(Protocol):
         """The exit status, or None while it runs."""
 
     def wait(self, seconds: float) -> int:
-        """The exit status once it has ended; CommandFailed (status None) after `seconds`."""
+        """Wait for its end; the exit status. CommandFailed (status None) after `seconds`."""
 
     def send(self, line: str) -> None:
         """Write one line to its standard input."""
@@ -206,7 +206,7 @@ class LocalProcess:
             os.killpg(self.pid, 0)
         except ProcessLookupError:
             return True
-        # Dead helpers count as gone before they are reaped, which takes time outside the sandbox.
+        # Dead helpers count as gone: outside the sandbox it takes time until they are reaped.
         return not any(_lives_in(self.pid, stat) for stat in Path("/proc").glob("[0-9]*/stat"))
 
 

@@ -94,7 +94,7 @@ class Timeline:
                     raise ValueError("not an event")
             except (ValueError, AttributeError) as wrong:
                 if number == len(lines):
-                    break  # what follows the last newline: cut off, or nothing
+                    break  # the text after the last newline: cut off, or empty
                 raise BadInput(f"{path}:{number}: {wrong}") from None
             timeline._events.append(event)
         return timeline

@@ -15,7 +15,7 @@ P = ParamSpec("P")
 
 
 class Verdict(StrEnum):
-    """What a check concludes; no evidence is `unknown`, never `pass`."""
+    """The result of a check; without evidence it is `unknown`, never `pass`."""
 
     PASS = "pass"  # noqa: S105
     FAIL = "fail"
@@ -40,7 +40,7 @@ Check = Callable[[Timeline], Finding]
 """A pure function from a timeline to a finding; the checks of this package have a `name`."""
 
 Look = Callable[[Timeline], Answer]
-"""What a check does with a timeline: the function that its factory returns."""
+"""The function that a factory of checks returns: it judges a timeline."""
 
 FACTORIES: dict[str, Callable[..., Check]] = {}
 """All checks, by the name of their factory."""

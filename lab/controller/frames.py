@@ -15,7 +15,7 @@ MAGIC = b"abfo"
 
 
 def announcements(address: str, mac: bytes) -> list[bytes]:
-    """The frames that tell everybody that `address` is at `mac` now.
+    """The frames that tell all hosts that `address` is at `mac` now.
 
     IPv4: an ARP announcement (RFC 5227, 2.3: a request for its own address) and the same as a
     reply, because some hosts listen to only one of the two (RFC 5227, 3). The reply's target is

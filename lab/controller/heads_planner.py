@@ -1,4 +1,4 @@
-"""What the controller of a dual-head array does next: a pure function, as planner.py is for ports.
+"""What the controller of a dual-head array does next: a pure function, like planner.py for ports.
 
 Rules. A head that is silent, or whose management link is dark, loses power before another head
 gets its addresses: it may still be alive. A head that is heard but has no live data port is told
@@ -114,7 +114,7 @@ def plan(desired: Desired, observed: Observed, memory: Memory) -> tuple[Memory, 
     """
     states = {head: _state(head, desired, observed, memory) for head in desired.heads}
     if "unseen" in states.values():
-        return replace(memory, states=states), []  # a new start listens first
+        return replace(memory, states=states), []  # after a restart, listen first
     able = [head for head in desired.heads if states[head] == "up"]
     placed = {a: _place(a, desired, observed, memory, states, able) for a in desired.homes}
     memory = replace(memory, placed=placed)
@@ -191,7 +191,7 @@ def _place(
     able: list[str],
 ) -> str:
     at = memory.placed.get(address)
-    if at is None:  # a new start: it stays where it is
+    if at is None:  # after a restart the address stays where it is
         having = [h for h in desired.heads if address in _told(h, observed)]
         at = having[0] if having else desired.homes[address]
     if states[at] == "up" or not able:

@@ -61,7 +61,7 @@ def events() -> socket.socket:
 
 
 def read(sock: socket.socket) -> Iterator[Message]:
-    """What has come in at an `events` socket; OSError with ENOBUFS if the kernel dropped some."""
+    """The messages waiting at an `events` socket; OSError (ENOBUFS) if the kernel dropped some."""
     while True:
         try:
             data = sock.recv(1 << 16)

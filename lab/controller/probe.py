@@ -129,7 +129,7 @@ def raw_socket(interface: str, kind: int) -> socket.socket:
 
 
 def frames(raw: socket.socket) -> list[bytes]:
-    """What has come in at a packet socket."""
+    """The frames waiting at a packet socket."""
     found: list[bytes] = []
     while True:
         try:

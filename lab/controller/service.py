@@ -122,7 +122,7 @@ class Service:
                 self._timers(time.monotonic())
         self.output.flush()
 
-    # What wakes it
+    # Events that wake the loop
 
     def _kernel(self) -> None:
         self._seen(self.watch.update())
@@ -214,7 +214,7 @@ class Service:
             "drained": sorted(self.orders.desired.drained),
         }
 
-    # What is done by the clock
+    # Timers
 
     def _timeout(self) -> float:
         if self.hands.busy:

@@ -300,7 +300,7 @@ def _finish(work: Path, release: str, mke2fs: str) -> None:
     image = work / "root.ext4"
     with image.open("wb") as out:
         out.truncate(size_mib * 2**20)
-    # Without a journal: the image is never written, and what a guest writes dies with it.
+    # No journal: the image is never written, and a guest's writes are lost with the guest.
     command = [
         mke2fs, "-q", "-t", "ext4", "-O", "^has_journal,^resize_inode", "-m", "0",
         "-E", "root_owner=0:0", "-d", str(tree), str(image),

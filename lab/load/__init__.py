@@ -1,1 +1,1 @@
-"""What hosts do to their disks."""
+"""I/O loads of hosts."""

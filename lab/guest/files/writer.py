@@ -1,13 +1,12 @@
 """Writes numbered, checksummed blocks to a disk and later reads them back; runs in a guest.
 
-Arguments: device, number of blocks, seed, and options: "dsync" if a write shall be acknowledged
-only when it outlasts a power cut of the disk (O_DSYNC: the kernel writes through, or flushes),
-"first=N" for the first block to use (0), "known" to write nothing, but to take over what an earlier
-run wrote (see Writer.recall), which the first line of standard input tells. Commands on standard
-input, a line each: "stop" ends the writing, "verify" reads back, end of input ends the program.
-Output, a JSON object a line: {"load": "begin"|"end", "t"}, {"io": [[op, seq, block, start, end,
-status], ...]} about ten times a second, {"verified": {...}}. Times are Unix seconds. Standard
-library only.
+Arguments: device, number of blocks, seed, and options. "dsync": acknowledge a write only when it
+outlasts a power cut of the disk (O_DSYNC: the kernel writes through, or flushes). "first=N": the
+first block to use (0). "known": write nothing, but take over the writes of an earlier run, which
+the first line of standard input lists (see Writer.recall). Commands on standard input, one per
+line: "stop" ends the writing, "verify" reads back; end of input ends the program. Output, one JSON
+object per line: {"load": "begin"|"end", "t"}, {"io": [[op, seq, block, start, end, status], ...]}
+about ten times a second, {"verified": {...}}. Times are Unix seconds. Standard library only.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ def say(message: dict[str, Any]) -> None:
 
 def make(seed: int, sequence: int, block: int) -> bytes:
     """The content of write number `sequence`, which goes to block number `block`."""
-    # Every 512-byte sector must differ from that of any other write, or a torn block passes.
+    # Each 512-byte sector differs from those of other writes, else a torn block could pass.
     pattern = struct.pack("<QQQ", seed, sequence, block) * (BLOCK // 24 + 1)
     body = pattern[: BLOCK - HEADER.size]
     return HEADER.pack(MAGIC, sequence, block, _check(sequence, block, body)) + body
@@ -102,7 +101,7 @@ class Writer:
                 self.unsure.pop(block, None)
             else:
                 self.unsure.setdefault(block, []).append(sequence)
-                time.sleep(0.01)  # a dead disk fails at once, for ever
+                time.sleep(0.01)  # a dead disk fails every write at once
             now = time.time()
             if now - reported > REPORT_SECONDS:
                 self._flush()
@@ -129,14 +128,14 @@ class Writer:
     def recall(self, acked: dict[str, int], newest: int) -> None:
         """Take over from a run of the same seed whose host lost its power.
 
-        It told that its writes `acked` (block number to sequence number) were acknowledged; those
-        after `newest` may have been as well, for it told of them ten times a second only.
+        It reported the writes `acked` (block number to sequence number) as acknowledged. Writes
+        after `newest` may be acknowledged too: it reported only ten times a second.
         """
         self.acked = {int(block): sequence for block, sequence in acked.items()}
         self.newest = newest
 
     def verify(self) -> None:
-        """Read every acknowledged block and tell which are lost or torn."""
+        """Read every acknowledged block and report which are lost or torn."""
         lost: list[dict[str, Any]] = []
         torn: list[int] = []
         for block, expected in sorted(self.acked.items()):
