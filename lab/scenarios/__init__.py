@@ -1,4 +1,4 @@
-"""The catalogue: one file per family of scenarios. And how any scenario is found by its name."""
+"""The catalogue: one file per family of scenarios. find() finds any scenario by its name."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from lab.run.scenario import Scenario, place_of, registered
 from lab.topology import loading
 
 GROUP = "failover_lab.scenarios"
-"""The entry points by which an installed package names its modules of scenarios."""
+"""The entry-point group for scenario modules of installed packages."""
 
 
 def catalogue() -> dict[str, Scenario]:
-    """All scenarios by name: those of this folder, in the order of their files, and then those of
-    installed packages. BadInput if one of these cannot be imported."""
+    """All scenarios by name: first those of this folder, by file, then those of installed packages.
+    Raises BadInput if a package's module cannot be imported."""
     modules = [
         f"{__name__}.{name}" for name in sorted(m.name for m in pkgutil.iter_modules(__path__))
     ]
@@ -33,10 +33,10 @@ def catalogue() -> dict[str, Scenario]:
 
 
 def find(name: str) -> Scenario:
-    """The scenario `name`: of the catalogue, or `FILE.py` or `FILE.py:name` of one's own.
+    """The scenario `name`: of the catalogue, or the user's own as `FILE.py` or `FILE.py:name`.
 
-    One of a file with a topology runs on that, unless it names another itself. Raises BadInput,
-    with what there is, for any other name, and for a scenario that cannot be called.
+    A scenario in a file with one topology runs on that, unless it names another. Raises BadInput
+    for any other name (with the known ones), and for a scenario that cannot be called.
     """
     found = replace(_find(name), asked_as=name)
     try:
@@ -57,7 +57,7 @@ def _find(name: str) -> Scenario:
         remedy = "`lab list` shows all; one of your own is FILE.py or FILE.py:name"
         raise unknown("scenario", name, listed, remedy)
     for other in [n for n in registered if n not in known]:
-        del registered[other]  # of a file asked for earlier, perhaps this one: it is run anew
+        del registered[other]  # of an earlier file; if it is this one, it is imported again
     module = loading.load_file(Path(path), "scenario")
     own = {n: s for n, s in registered.items() if n not in known}
     if not own:
@@ -72,7 +72,7 @@ def _find(name: str) -> Scenario:
 
 
 def _topology(one: Scenario, path: Path, kinds: int) -> str:
-    """The topology of `one`, which was found in the file `path` beside so many topologies."""
+    """The topology of `one`, from the file `path`, which holds `kinds` topologies."""
     if one.topology.endswith(".py"):
         return str(path.parent / one.topology)
     return str(path) if one.topology == Scenario.topology and kinds == 1 else one.topology

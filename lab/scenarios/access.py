@@ -1,8 +1,8 @@
 """Who may log in: CHAP one way and both ways (RFC 7143 section 12.1.3), at discovery, by name.
 
-A host that is refused here ends with no session and without an answer to any SCSI command, and no
-secret is in any file of the run. What redirects does not ask for secrets, so that a host with a
-wrong one is refused at the data port, with 0x0201 by either target.
+A refused host ends with no session and no answer to any SCSI command. No file of the run holds a
+secret. The front does not ask for secrets when it redirects, so a host with a wrong secret is
+refused at the data port, with status 0x0201 by either target.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ ASKING = ChapAccount("asking", "sesame-for-discovery")
 WRONG = ChapAccount("hosts", "sesame-but-another-one")
 WRONG_ARRAY = ChapAccount("array", "sesame-of-an-impostor", mutual=True)
 ARRAY_AS_HOST = ChapAccount(ARRAY.user, ARRAY.secret)
-"""The account of the array, shown by a host: right in one direction, wrong in the other."""
+"""The array's account, used by a host: it is valid in the other direction only."""
 
 ONE_WAY, BOTH_WAYS = Secrets(HOSTS, discovery=ASKING), Secrets(HOSTS, ARRAY, ASKING)
 REFUSED = "0x0201"
-ONLY_OPEN_ISCSI = {"libiscsi": "how a refused login ended is told by iscsiadm's exit status"}
+ONLY_OPEN_ISCSI = {"libiscsi": "only iscsiadm's exit status tells how a refused login ended"}
 NOTICES = {"node.conn[0].timeo.noop_out_interval": "1", "node.conn[0].timeo.noop_out_timeout": "1"}
-"""A host that notices after 2 s, not 10, that its port is dead: how soon is not the point here."""
+"""The host notices a dead port after 2 s, not 10 s: the time does not matter here."""
 
 
 def _knows(array: Secrets, *others: Secrets) -> PolicyOf:
-    """The array and the first host know `array`; the second, the third, … know `others` instead."""
+    """The array and the first host have the secrets `array`; the next hosts have `others`."""
 
     def policy(topo: ArrayTopo) -> Policy:
         return Policy(access=Access(array, dict(zip([*topo.initiators][1:], others, strict=False))))
@@ -69,7 +69,7 @@ def _can(lab: Lab, ability: str) -> bool:
 
 
 def _back_after_loss(lab: Lab, who: set[str]) -> list[Check]:
-    """A host proves itself at a data port, loses it, and proves itself again at another."""
+    """A host authenticates at a data port, loses it, and authenticates again at another one."""
     virtual, data = lab.array.virtual, lab.array.data_addresses()
     for name, value in NOTICES.items() if lab.setup.initiator == "open-iscsi" else ():
         lab.host().open_iscsi.configure(name, value)
@@ -86,17 +86,17 @@ def _back_after_loss(lab: Lab, who: set[str]) -> list[Check]:
 
 @scenario(ports=2, policy=Policy(mode="redirect-only", access=Access(ONE_WAY)))
 def redirect_with_chap(lab: Lab) -> Iterable[Check]:
-    """A host is redirected, proves itself at the data port, loses it, and proves itself anew."""
+    """A redirected host authenticates at its data port; the port dies, it does so at another."""
     return _back_after_loss(lab, {"host"})
 
 
 @scenario(
     ports=2,
     policy=Policy(mode="redirect-only", access=Access(BOTH_WAYS)),
-    not_for={"libiscsi": "in QEMU it cannot want a proof of the target"},
+    not_for={"libiscsi": "QEMU cannot ask the target for mutual CHAP"},
 )
 def redirect_with_mutual_chap(lab: Lab) -> Iterable[Check]:
-    """Host and array prove themselves to each other at each data port, before and after a loss."""
+    """Mutual CHAP of host and array at each data port, before and after a port dies."""
     return _back_after_loss(lab, {"host", "target"})
 
 
@@ -107,7 +107,7 @@ def redirect_with_mutual_chap(lab: Lab) -> Iterable[Check]:
     not_for=ONLY_OPEN_ISCSI,
 )
 def served_with_chap(lab: Lab) -> Iterable[Check]:
-    """The virtual port serves hosts itself: one with the right secret, and not one with a wrong."""
+    """The virtual port serves a host with the right secret, and refuses one with a wrong secret."""
     (h1, h2), virtual = lab.some_hosts(2), lab.array.virtual
     h1.login()
     try_login(h2)
@@ -134,7 +134,7 @@ def served_with_chap(lab: Lab) -> Iterable[Check]:
     not_for=ONLY_OPEN_ISCSI,
 )
 def discovery_with_chap(lab: Lab) -> Iterable[Check]:
-    """The virtual port names itself to a host with the secret, and nothing to those without."""
+    """Discovery at the virtual port works with the secret, and is refused without it."""
     (h1, h2, h3), virtual = lab.some_hosts(3), lab.array.virtual
     h1.discover()
     for host in (h2, h3):
@@ -150,7 +150,7 @@ def discovery_with_chap(lab: Lab) -> Iterable[Check]:
 
 
 def _lives_on(host: str) -> list[Check]:
-    """The session of a host beside one that is refused: how fast it is meanwhile does not count."""
+    """The session of `host` survives while another host is refused; its stall does not count."""
     return [
         same_connection(host),
         session_survived(host),
@@ -162,7 +162,7 @@ def _lives_on(host: str) -> list[Check]:
 
 
 def _stranger(lab: Lab) -> list[Check]:
-    """While the first host writes, the second, which cannot prove itself, tries to log in."""
+    """While the first host writes, the second tries to log in with credentials that fail."""
     h1, h2 = under_load(lab), lab.host(1)
     try_login(h2)
     h1.keeps_writing(100)
@@ -181,7 +181,7 @@ def _stranger(lab: Lab) -> list[Check]:
     not_for=ONLY_OPEN_ISCSI,
 )
 def chap_wrong_secret(lab: Lab) -> Iterable[Check]:
-    """A host with a wrong secret is redirected, and refused at the data port; another writes on."""
+    """A host with a wrong secret is refused at the data port; another host keeps writing."""
     found = _stranger(lab)
     return [login_refused(lab.host(1).name, lab.array.data_addresses(), REFUSED), *found]
 
@@ -193,9 +193,9 @@ def chap_wrong_secret(lab: Lab) -> Iterable[Check]:
     not_for=ONLY_OPEN_ISCSI,
 )
 def chap_missing_secret(lab: Lab) -> Iterable[Check]:
-    """A host without a secret is refused; another one, with the secret, writes on."""
+    """A host without a secret is refused; another host, with the secret, keeps writing."""
     found = _stranger(lab)
-    # A target that is the virtual port itself asks there already which methods a host offers.
+    # An engine that redirects natively is the front, and asks for AuthMethod there already.
     at = {lab.array.virtual} if _can(lab, "redirects") else lab.array.data_addresses()
     return [login_refused(lab.host(1).name, at, REFUSED), *found]
 
@@ -208,7 +208,7 @@ def chap_missing_secret(lab: Lab) -> Iterable[Check]:
     not_for=ONLY_OPEN_ISCSI,
 )
 def chap_wrong_direction(lab: Lab) -> Iterable[Check]:
-    """One host does not accept the array's proof; another shows that proof as its own: no login."""
+    """One host expects another secret of the array; one uses the array's account: no login."""
     data = lab.array.data_addresses()
     found = _stranger(lab)
     _, h2, h3 = lab.some_hosts(3)
@@ -228,7 +228,7 @@ def chap_wrong_direction(lab: Lab) -> Iterable[Check]:
     not_for=ONLY_OPEN_ISCSI,
 )
 def chap_no_proof(lab: Lab) -> Iterable[Check]:
-    """A host demands a proof of the array, which has no secret to prove itself with: no login."""
+    """A host demands mutual CHAP of an array that has no secret for it: no login."""
     found = _stranger(lab)
     h2, data = lab.host(1), lab.array.data_addresses()
     if _can(lab, "refuses-to-prove"):
@@ -244,12 +244,12 @@ def chap_no_proof(lab: Lab) -> Iterable[Check]:
     not_for=ONLY_OPEN_ISCSI,
 )
 def initiator_not_allowed(lab: Lab) -> Iterable[Check]:
-    """A host with the right secret is not on the access list: no target is named, no login."""
+    """A host has the right secret but is not on the access list: no target shown, no login."""
     h2, virtual, data = lab.host(1), lab.array.virtual, lab.array.data_addresses()
     try_discovery(h2)
     found = _stranger(lab)
     try_login(h2, lab.array.address_of(lab.array.spec.ports[1].name))
-    # A virtual port of ours knows the list, and redirects nobody who is not on it.
+    # The steered front knows the list, and redirects only hosts on it.
     at = data if _can(lab, "redirects") else data | {virtual}
     status = "0x0203" if _can(lab, "hides-targets") else "0x0202"  # not found, or forbidden
     return [
@@ -273,7 +273,7 @@ def control_chap_not_checked(lab: Lab) -> Iterable[Check]:
 
 @scenario(policy=Policy(access=Access(ONE_WAY)), listed=False, not_for=ONLY_OPEN_ISCSI)
 def control_secret_in_a_log(lab: Lab) -> Iterable[Check]:
-    """What a host is configured with is collected for its support, secrets and all."""
+    """The configuration of a host is written to a log, with its secrets."""
     h1 = lab.host()
     h1.login()
     shown = h1.runner.run(["iscsiadm", "-m", "node", "-S", "-T", lab.array.spec.iqn])

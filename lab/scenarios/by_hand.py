@@ -1,4 +1,4 @@
-"""A lab that stays up and does what it is told from another terminal: `lab up`."""
+"""`lab up`: a lab that stays up and takes orders from another terminal."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _OBEYED_SECONDS = 10.0
 
 
 class _Hand:
-    """What the orders of a person do to `lab`."""
+    """Carries out a person's orders on `lab`."""
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.pulled: dict[str, int] = {}
 
     def obey(self, order: dict[str, Any]) -> dict[str, Any]:
-        """Follow an order and say how things are then; BadInput for one that cannot be."""
+        """Carry out an order and return the status after it; BadInput if it is impossible."""
         command, name = order.get("command"), order.get("name")
         if command in TO_CONTROLLER:
             self._tell(str(command), name)
@@ -104,7 +104,7 @@ def _policy(topo: ArrayTopo) -> Policy:
 
 @scenario(policy=_policy, listed=False)
 def by_hand(lab: Lab) -> Iterable[Check]:
-    """What was done to this lab by hand, while its hosts were logged in and the first one wrote."""
+    """Faults by hand, while all hosts are logged in and the first one writes."""
     for host in lab.hosts.values():
         host.login()
     first = next(iter(lab.hosts))

@@ -1,7 +1,7 @@
-"""Negative controls: labs that are broken on purpose, which must end with verdict fail.
+"""Negative controls: labs that are broken on purpose. Their verdict must be fail.
 
-They run by name (`lab run control-no-controller`) and are not listed: what they show is that the
-suite does not pass a broken array.
+They run by name (`lab run control-no-controller`) and are not listed. They show that the suite does
+not pass a broken array.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def control_no_controller(lab: Lab) -> Iterable[Check]:
 
 @scenario(listed=False)
 def control_lost_write(lab: Lab) -> Iterable[Check]:
-    """An acknowledged block is overwritten behind the writer's back."""
+    """An acknowledged block is overwritten, unknown to the writer."""
     h1 = under_load(lab)
     h1.stop_writing()
     lab.begin(block_overwritten(lab, h1.writer.acknowledged_blocks()[0]))
@@ -41,7 +41,7 @@ def control_lost_write(lab: Lab) -> Iterable[Check]:
 
 @scenario(ports=2, listed=False)
 def control_two_owners(lab: Lab) -> Iterable[Check]:
-    """A second port is given the virtual address as well."""
+    """A second port gets the virtual address as well."""
     h1 = under_load(lab)
     other = lab.array.spec.ports[1].name
     lab.begin(second_owner(lab, lab.array.virtual, other))

@@ -1,4 +1,4 @@
-"""What dies and comes back: the controller, the target, the virtual port's front, a host."""
+"""Crashes and restarts of the controller, the target, the front and a host."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ from lab.scenarios.promises import (
 from lab.waiting import wait_for
 
 RESTART_BUDGET_MS = 5000.0
-"""For a move that a new controller has to make or to finish: its start, and TCP's timeouts, which
-double each time."""
+"""For a move that a new controller makes or finishes: its start, and TCP's retransmission timeouts,
+which double each time."""
 TARGET_AWAY_S = 1.0
 HEAVY_S = 12
 NOP_S = 2
-"""NOP-Out interval and timeout, in seconds, of a host that is quick to give a session up."""
+"""NOP-Out interval and timeout in seconds, short so that the host soon drops a session."""
 _PATIENT = {"libiscsi": "the interval of its NOP-Outs cannot be set"}
 
 MOVE_LINES = 4
-"""What a move of two addresses is at least made of: two leave a port, and come up on another."""
+"""Fewest `ip` lines for a move of two addresses: delete and add each of them."""
 MOST_LINES = 60
 
 
@@ -54,7 +54,7 @@ def _died(lab: Lab) -> int:
 def controller_killed(lab: Lab) -> Iterable[Check]:
     """The controller is killed at each step of a move: no address is ever on two ports.
 
-    A step is a line that it gives to ip; one that is started then finds what was done and goes on.
+    A step is one line for `ip`. The restarted controller finds the state and continues.
     """
     home, other = (port.name for port in lab.array.spec.ports[:2])
     h1, virtual, address = under_load(lab), lab.array.virtual, lab.array.address_of(home)
@@ -63,16 +63,16 @@ def controller_killed(lab: Lab) -> Iterable[Check]:
         lab.begin(faults.controller_killed(lab, next_dies_at=line))
         _wait_for_controller(lab, deaths)
         if _died(lab) > deaths + 1:
-            continue  # at its start already
+            continue  # it died during its start
         pulled = lab.begin(faults.cable_pulled(lab, home))
         _wait_for_addresses(lab, other)
         lab.end(pulled)
         _wait_for_addresses(lab, home)
         h1.keeps_writing(20)
         if _died(lab) == deaths + 1:
-            break  # it has outlived both moves
+            break  # it survived both moves
     deaths = _died(lab)
-    lab.begin(faults.controller_killed(lab))  # it may have been on the point of dying
+    lab.begin(faults.controller_killed(lab))  # a death may still be pending: clear it
     _wait_for_controller(lab, deaths)
     h1.stop_and_verify()
     return [
@@ -110,9 +110,9 @@ def _wait_for_addresses(lab: Lab, port: str) -> None:
 
 @scenario(needs=("kill",))
 def target_killed(lab: Lab) -> Iterable[Check]:
-    """The target's process is killed and started again: hosts come back by the virtual port.
+    """The target's process is killed and restarted: hosts come back via the virtual port.
 
-    A target that is part of a kernel dies with it: see array-power-cut.
+    A target in a kernel dies only with its kernel: see array-power-cut.
     """
     h1 = under_load(lab)
     killed = lab.begin(faults.target_killed(lab))
@@ -151,24 +151,24 @@ def _kill_front(lab: Lab) -> list[Check]:
 
 @scenario(hosts=2)
 def virtual_port_killed(lab: Lab) -> Iterable[Check]:
-    """What answers at the virtual port is killed: sessions go on, new logins soon work again."""
+    """The front is killed and restarted: sessions go on, new logins soon work again."""
     return _kill_front(lab)
 
 
 @scenario(hosts=2, policy=Policy(front="steered"), needs=("redirects",))
 def virtual_port_killed_steered(lab: Lab) -> Iterable[Check]:
-    """The front that answers each host for itself is killed: sessions go on, new logins work."""
+    """The steered front is killed and restarted: sessions go on, new logins soon work again."""
     return _kill_front(lab)
 
 
 @scenario(
     hosts=2,
-    not_for={"libiscsi": "its host has no kernel of its own whose power could be cut"},
+    not_for={"libiscsi": "its host has no kernel of its own to cut the power of"},
 )
 def host_power_cut(lab: Lab) -> Iterable[Check]:
-    """A host's kernel is killed: the other is not disturbed; it boots, logs in, and finds its data.
+    """A host loses power, boots, logs in and finds its data; another host is not disturbed.
 
-    Both write to one disk, each to blocks of its own.
+    Both write to one disk, each to its own blocks.
     """
     h1, h2 = under_load(lab), under_load(lab, 1)
     off = lab.begin(faults.host_powered_off(lab, h2.name))
@@ -189,7 +189,7 @@ def host_power_cut(lab: Lab) -> Iterable[Check]:
 
 
 def _impatient(lab: Lab) -> LabHost:
-    """A host under load, which gives a session up that does not answer its NOP-Out for NOP_S."""
+    """A host under load that drops its session if a NOP-Out is not answered within NOP_S."""
     h1 = lab.host()
     for name in ("interval", "timeout"):
         h1.open_iscsi.configure(f"node.conn[0].timeo.noop_out_{name}", str(NOP_S))
@@ -198,7 +198,7 @@ def _impatient(lab: Lab) -> LabHost:
 
 @scenario(not_for=_PATIENT)
 def busy_nop(lab: Lab) -> Iterable[Check]:
-    """A heavy load does not make the host's NOP-Out time out: its session is not cut."""
+    """Under a heavy load the host's NOP-Outs do not time out: its session stays."""
     h1 = _impatient(lab)
     h1.write_heavily(HEAVY_S)
     h1.keeps_writing()
@@ -212,7 +212,7 @@ def busy_nop(lab: Lab) -> Iterable[Check]:
 
 @scenario(policy=Policy(controller=False), listed=False, not_for=_PATIENT)
 def control_nop_timeout(lab: Lab) -> Iterable[Check]:
-    """busy-nop with a host whose NOP-Outs are not answered for a while."""
+    """busy-nop with the host's cable pulled for a while: its NOP-Outs time out."""
     h1 = _impatient(lab)
     pulled = lab.begin(faults.cable_pulled(lab, h1.name))
     lab.observe_for(2 * NOP_S + 2.0)

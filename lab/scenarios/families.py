@@ -1,4 +1,4 @@
-"""IPv4 and IPv6 at one array: each host is answered in its own family, and both move together."""
+"""IPv4 and IPv6 at one array: redirects stay in the host's family, both families move."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lab.topology.topology import ArrayTopo
 
 
 def _named(topo: ArrayTopo, *families: int) -> str:
-    """The first host with addresses of just these families, 4 and 6; BadInput if there is none."""
+    """The first host with addresses of exactly `families` (4, 6); BadInput if there is none."""
     for host in topo.initiators.values():
         if {address.version for address in host.addresses} == set(families):
             return host.name
@@ -75,7 +75,7 @@ def _served_at(host: LabHost, at: str) -> list[Check]:
 
 @scenario(ports=2, topology="mixed_families", policy=_one_with_both)
 def redirect_across_families(lab: Lab) -> Iterable[Check]:
-    """A host with both is sent from the IPv4 virtual port to an IPv6 data port, which then dies."""
+    """A host with both is redirected from IPv4 to an IPv6 data port, which then dies."""
     h3, port = lab.host(_named(lab.setup.topo, 4, 6)), lab.array.spec.ports[1].name
     six = lab.array.address_of(port, 6)
     lab.array.send_to(str(h3.spec.addresses[0].ip), six)

@@ -1,4 +1,4 @@
-"""Dual-head arrays: a kernel dies with all it has, and another takes its place."""
+"""Dual-head arrays: one head dies or is cut off, and the other one takes over."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from lab.scenarios.promises import at_home, under_load, undisturbed
 from lab.waiting import wait_for
 
 RELOGIN_BUDGET_MS = 8_000.0
-"""Detection, a power cut and a move: 1.1 s; Time2Wait 2 s; and one more try after 3 s."""
+"""Detection, power cut and move 1.1 s; Time2Wait 2 s; one more login attempt after 3 s."""
 _POLICY = at_home()
 
 
 def _heads(lab: Lab) -> tuple[str, str]:
-    """The head that serves the host, and the one that takes over; the port has a head's name."""
+    """The head that serves the host, and the other one. A port has the name of its head."""
     home, other = (port.name for port in lab.array.spec.ports[:2])
     return home, other
 
@@ -61,7 +61,7 @@ def _taken_over(lab: Lab) -> list[Check]:
 
 
 def _lose_head(lab: Lab, *faults: AbstractContextManager[None]) -> list[Check]:
-    """Under the load of a host `faults` befall the head that serves it."""
+    """Apply `faults` to the head that serves the host, under load."""
     h1 = under_load(lab)
     for fault in faults:
         lab.begin(fault)
@@ -72,7 +72,7 @@ def _lose_head(lab: Lab, *faults: AbstractContextManager[None]) -> list[Check]:
 
 @scenario(topology="two_heads", policy=_POLICY, needs=("heads",))
 def head_power_cut(lab: Lab) -> Iterable[Check]:
-    """The head with the session loses its power: the other one answers, and the host is back."""
+    """The head with the session loses power: the other head takes over, the host logs in there."""
     return _lose_head(lab, head_powered_off(lab, _heads(lab)[0]))
 
 
@@ -84,7 +84,7 @@ def head_and_controller_lost(lab: Lab) -> Iterable[Check]:
 
 @scenario(topology="two_heads", policy=_POLICY, needs=("heads",))
 def head_unheard(lab: Lab) -> Iterable[Check]:
-    """The controller does not hear a head that goes on serving: it is cut off before the move."""
+    """The controller loses contact with a head that still serves: it is fenced before the move."""
     h1 = under_load(lab)
     lab.begin(unheard(lab, _heads(lab)[0]))
     _moved(lab)
@@ -95,7 +95,7 @@ def head_unheard(lab: Lab) -> Iterable[Check]:
 
 @scenario(topology="two_heads", policy=_POLICY, needs=("heads",))
 def head_port_lost(lab: Lab) -> Iterable[Check]:
-    """The data port of a head dies: it gives its addresses up, the other one takes them."""
+    """The data port of a head dies: its addresses move to the other head."""
     h1 = under_load(lab)
     lab.begin(cable_pulled(lab, _heads(lab)[0]))
     _moved(lab)

@@ -1,7 +1,6 @@
-"""What belongs to a disk, and not to the way there, stays when the way changes.
+"""Identity, size and reservation of a disk stay the same when the path to it changes.
 
-Who the disk is, how large, and who has reserved it: asked from the array itself before and after
-every kind of move, for a host's kernel remembers what it was told once.
+The array itself is asked, before and after every kind of move: a host's kernel caches the answers.
 """
 
 from __future__ import annotations
@@ -50,9 +49,9 @@ from lab.waiting import wait_for
 
 KEY = 0xA1
 """Reservation key of the first host."""
-NEEDS_KERNEL = {"libiscsi": "it sends SCSI commands of its own, which needs a kernel's disks"}
+NEEDS_KERNEL = {"libiscsi": "the lab's SCSI commands need disks of a host kernel"}
 NOP_S = 2
-"""NOP-Out interval and timeout of a host that is to notice a dead port sooner than by default."""
+"""NOP-Out interval and timeout in seconds: the host notices a dead port sooner."""
 
 
 def _notice_soon(host: LabHost) -> None:
@@ -61,9 +60,9 @@ def _notice_soon(host: LabHost) -> None:
 
 
 def _reserved(lab: Lab, *, lasting: bool = False) -> LabHost:
-    """The first host, which has reserved the disk and writes to it, while a second is logged in.
+    """The first host, after it reserved the disk and began to write. A second one is logged in.
 
-    `lasting`: reservation and writes must outlast a loss of power.
+    `lasting`: reservation and writes must survive a power cut.
     """
     h1, h2 = lab.some_hosts(2)
     h1.login()
@@ -77,7 +76,7 @@ def _reserved(lab: Lab, *, lasting: bool = False) -> LabHost:
 
 
 def _look(lab: Lab, moment: str) -> None:
-    """What both hosts are told of the disk, and whether the second may write to it."""
+    """Record what the disk tells both hosts, and whether the second may write to it."""
     h1, h2 = lab.some_hosts(2)
     for host in (h1, h2):
         record_identity(host, moment)
@@ -107,7 +106,7 @@ def _finish(lab: Lab, budget_ms: float) -> list[Check]:
 
 @scenario(hosts=2, ports=2, policy=at_home(), not_for=NEEDS_KERNEL)
 def reservation_kept(lab: Lab) -> Iterable[Check]:
-    """A host has reserved its disk; the port with it and with the virtual address dies."""
+    """A host has reserved its disk. The port of the host and of the virtual address dies."""
     h1 = _reserved(lab)
     home = lab.array.spec.home.name
     lose_port(lab, home, h1)
@@ -130,9 +129,9 @@ def reservation_kept(lab: Lab) -> Iterable[Check]:
     not_for=NEEDS_KERNEL,
 )
 def reservation_kept_by_relogin(lab: Lab) -> Iterable[Check]:
-    """A host has reserved its disk; it is asked to log in again, then its port dies.
+    """A host has reserved its disk. The array asks it to log in again; then its port dies.
 
-    Not with a target that binds a reservation to the session that it came by (tgt): see
+    Not for a target that ties a reservation to the session that made it (tgt): see
     control-reservation-orphaned.
     """
     _notice_soon(lab.host())
@@ -156,14 +155,14 @@ def reservation_kept_by_relogin(lab: Lab) -> Iterable[Check]:
     not_for=NEEDS_KERNEL,
 )
 def reservation_kept_by_power_cut(lab: Lab) -> Iterable[Check]:
-    """A host has reserved its disk (APTPL); the array loses its power and boots again."""
+    """A host has reserved its disk (APTPL). The array loses power and boots again."""
     _reserved(lab, lasting=True)
     lab.end(lab.begin(array_powered_off(lab)))
     return _finish(lab, RELOGIN_BUDGET_MS + BOOT_BUDGET_MS)
 
 
 def _every_disk(lab: Lab) -> Loads:
-    """The first host logged in to each target, writing to the first and the last disk of each."""
+    """The loads of the first host: it writes to the first and last disk of each target."""
     h1 = lab.host()
     h1.login()
     sessions = h1.initiator.sessions()
@@ -199,7 +198,7 @@ def _all_moved(lab: Lab, loads: Loads, budget_ms: float) -> list[Check]:
     not_for=NEEDS_KERNEL,
 )
 def many_luns(lab: Lab) -> Iterable[Check]:
-    """Several targets and LUNs move together: the port dies that a host's sessions are at."""
+    """The port with a host's sessions dies: several targets and LUNs move together."""
     h1, loads = lab.host(), _every_disk(lab)
     home = lab.array.spec.home.name
     lab.begin(cable_pulled(lab, home))
@@ -215,7 +214,7 @@ def many_luns(lab: Lab) -> Iterable[Check]:
     not_for=NEEDS_KERNEL,
 )
 def size_after_relogin(lab: Lab) -> Iterable[Check]:
-    """The port dies and all of a host's sessions log in anew: each disk is who it was, as large."""
+    """The port dies and all sessions of a host log in again: identity and size stay the same."""
     h1 = lab.host()
     _notice_soon(h1)
     loads = _every_disk(lab)
@@ -238,7 +237,7 @@ def size_after_relogin(lab: Lab) -> Iterable[Check]:
     not_for=NEEDS_KERNEL,
 )
 def control_reservation_orphaned(lab: Lab) -> Iterable[Check]:
-    """A reservation is bound to a session: the host that logs in anew is shut out by its own."""
+    """A reservation is tied to a session: after a new login it locks its own host out."""
     _notice_soon(lab.host())
     h1 = _reserved(lab)
     try_to_write(h1, "before")
@@ -259,7 +258,7 @@ def control_reservation_orphaned(lab: Lab) -> Iterable[Check]:
 
 @scenario(hosts=2, needs=("kill",), not_for=NEEDS_KERNEL, listed=False)
 def control_reservation_forgotten(lab: Lab) -> Iterable[Check]:
-    """A target keeps reservations in its memory: killed and started again, it knows of none."""
+    """A target keeps reservations in memory: after a kill and restart they are gone."""
     _reserved(lab)
     lab.end(lab.begin(target_killed(lab)))
     return _finish(lab, RELOGIN_BUDGET_MS)
@@ -267,7 +266,7 @@ def control_reservation_forgotten(lab: Lab) -> Iterable[Check]:
 
 @scenario(needs=("kill",), not_for=NEEDS_KERNEL, listed=False)
 def control_identity_changed(lab: Lab) -> Iterable[Check]:
-    """The same disk is served under another name after a while: only the array itself tells."""
+    """The target restarts and serves the same disk under another SCSI ID."""
     h1, engine = under_load(lab), lab.array.engine
     record_identity(h1, "before")
     lab.timeline.add(lab.array.spec.name, "fault", name="renamed-disks", phase="begin")

@@ -1,8 +1,8 @@
-"""Login answers that lead astray, and what a host with a disk in use makes of them.
+"""Wrong login answers to a host with a disk in use.
 
-In each the array asks the host to log out, and answers wrongly when it comes back; then it mends
-its ways. The initiator has no limit of its own for redirections (open-iscsi, __session_conn_reopen
-in usr/initiator.c), so that it is the array that ends each loop.
+In each scenario the array asks the host to log out, and answers its next logins wrongly; then it
+answers rightly again. The initiator does not limit redirections (open-iscsi, __session_conn_reopen
+in usr/initiator.c), so the array ends each loop.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ from lab.scenarios.requests import (
 WRONG_TIMES = 20
 """How often the array answers wrongly."""
 WRONG_BUDGET_MS = (2 * WRONG_TIMES + 2) * CONNECT_MS
-"""For as many connects to the virtual port and to the data port, each of them late."""
+"""For that many connects to the virtual port and to the data port, each of them late."""
 DEAD_S = 5.0
-"""For how long the array sends its hosts to a dead address."""
+"""Seconds for which the array redirects its hosts to a dead address."""
 DEAD_BUDGET_MS = 20_000.0
 """A SYN that nobody answers: ARP gives up after 3 s, or the login time-out of 15 s."""
 NOWHERE = "10.0.0.99:3260"
 MALFORMED_BUDGET_MS = 8000.0
-"""A port number that is too large is cut to 16 bits, refused, and tried again after 5 s."""
+"""The host cuts too large a port number to 16 bits, is refused, and retries after 5 s."""
 MALFORMED = (None, "", "10.0.0.12:port", "10.0.0.12:99999", "p2.a1.invalid:3260")
-"""A TargetAddress that is missing, empty, without a port number, with one too large, a name."""
+"""TargetAddress: missing, empty, port no number, port number too large, unknown name."""
 
 
 @scenario(ports=2, policy=ASKING, full_capture=True)
 def redirect_to_dead_port(lab: Lab) -> Iterable[Check]:
-    """The virtual port sends a host to an address that nobody answers, until that is mended."""
+    """The virtual port redirects a host to a dead address for a while, then to a live port."""
     h1 = under_load(lab)
     address = str(h1.spec.addresses[0].ip)
     lab.array.send_to(address, NOWHERE)
@@ -66,13 +66,13 @@ def redirect_to_dead_port(lab: Lab) -> Iterable[Check]:
 
 @scenario(ports=2, policy=ASKING, full_capture=True)
 def redirect_loop(lab: Lab) -> Iterable[Check]:
-    """The data ports redirect back to the virtual port, which redirects to them, and so on."""
+    """Data ports and virtual port redirect to each other, until the array ends the loop."""
     return _loop(lab, str(Portal(lab.array.virtual)))
 
 
 @scenario(ports=2, policy=ASKING, full_capture=True)
 def redirect_to_itself(lab: Lab) -> Iterable[Check]:
-    """A data port redirects to itself, again and again."""
+    """A data port redirects to itself, until the array ends the loop."""
     return _loop(lab, "{local}")
 
 
@@ -98,13 +98,13 @@ def _loop(lab: Lab, to: str) -> list[Check]:
     ports=2,
     policy=ASKING,
     full_capture=True,
-    not_for={"libiscsi": "it takes status 0x0102 for an error, and does not log in"},
+    not_for={"libiscsi": "it treats status 0x0102 as an error, and does not log in"},
 )
 def redirect_permanent(lab: Lab) -> Iterable[Check]:
-    """Moved permanently (0x0102): the host goes there, and comes back to the virtual port.
+    """Moved permanently (0x0102): the host follows, but later logs in at the virtual port again.
 
-    It must, for a port may die that it was sent to for good. (RFC 7143, 11.13.5, wants such an
-    address kept for all later logins; open-iscsi follows both redirections alike.)
+    It must, because the port it was redirected to may die. (RFC 7143, 11.13.5, asks hosts to keep
+    such an address for all later logins; open-iscsi treats both redirections alike.)
     """
     h1 = lab.host()
     address = str(h1.spec.addresses[0].ip)
@@ -128,10 +128,10 @@ def redirect_permanent(lab: Lab) -> Iterable[Check]:
 @scenario(
     policy=ASKING,
     full_capture=True,
-    not_for={"libiscsi": "it never tries again once it was sent to a name that nobody knows"},
+    not_for={"libiscsi": "it never retries after a redirection to an unknown name"},
 )
 def redirect_malformed(lab: Lab) -> Iterable[Check]:
-    """A redirection without an address, or with one that is none; then the array is mended."""
+    """Redirections with a missing or malformed address, each followed by right answers."""
     h1 = under_load(lab)
     address = str(h1.spec.addresses[0].ip)
     for number, wrong in enumerate(MALFORMED, 1):
@@ -151,7 +151,7 @@ def redirect_malformed(lab: Lab) -> Iterable[Check]:
 
 @scenario(ports=2, policy=ASKING, topology="one_switch6", full_capture=True)
 def redirect_ipv6(lab: Lab) -> Iterable[Check]:
-    """Over IPv6: a host is redirected to a bracketed address, asked to log out, and sent on."""
+    """IPv6: a host is redirected to a bracketed address, asked to log out, redirected again."""
     h1 = under_load(lab)
     old = h1.session("before").address
     drain(lab, lab.array.port_of(old))

@@ -1,4 +1,4 @@
-"""Ports that fail in other ways than by a clean cable pull, together, or again and again."""
+"""Port failures other than one clean cable pull: silent, flapping, lossy, all at once."""
 
 from __future__ import annotations
 
@@ -46,20 +46,20 @@ from lab.waiting import wait_for
 HOLD_S = 2.0
 FLAPPED = "the port stays up"
 DOWN_S = 5.0
-"""How long all ports are down: longer than NOP-Out interval and timeout, which are set to 1 s."""
+"""Seconds that all ports are down: more than NOP-Out interval and timeout, set to 1 s."""
 NOTICED_S = 30.0
-"""How long a busy machine may take for what a host does in 2 to 5 s: to find its ports lost."""
+"""Limit in seconds for a host to notice that its ports are lost; usually it takes 2 to 5 s."""
 REPLACEMENT_S = 3
-"""node.session.timeo.replacement_timeout where the ports stay away for longer."""
+"""node.session.timeo.replacement_timeout in seconds, if the ports are to stay away longer."""
 LOSSY_BUDGET_MS = 4000.0
-"""For a moved address with losses before and after: some retransmission timeouts, each doubled."""
+"""For a move on a lossy path: some retransmission timeouts, each twice the one before."""
 LOST_S = 0.4
-"""For how long announcements are lost; two of them are still to come then (Announcer, REPEAT_S)."""
+"""Seconds for which announcements are lost; two more follow (Announcer, REPEAT_S)."""
 REPEATED_BUDGET_MS = 3000.0
-"""Until the last of them, which no neighbour entry refuses any more, and TCP's next try."""
+"""Until the last announcement, which every neighbour entry accepts, and TCP's next try."""
 UNANNOUNCED_BUDGET_MS = 80_000.0
-"""Until the host looks for the address anew: its entry is good for 45 s at most, then waits 5 s and
-asks for 3 s (arp(7): base_reachable_time, delay_first_probe_time, mcast_solicit); and a login."""
+"""Until the host resolves the address again, and a login: its entry is valid for up to 45 s, waits
+5 s and probes for 3 s (arp(7): base_reachable_time, delay_first_probe_time, mcast_solicit)."""
 
 
 def _home(lab: Lab) -> str:
@@ -99,19 +99,19 @@ def silent_port(lab: Lab) -> Iterable[Check]:
 
 @scenario(ports=2, policy=at_home())
 def mute_port(lab: Lab) -> Iterable[Check]:
-    """The switch drops what a port sends, not what is sent to it: its addresses move."""
+    """The switch drops all frames from a port, but none to it: its addresses move."""
     return _silent(lab, port_deaf_or_mute(lab, _home(lab), "from"))
 
 
 @scenario(ports=2, policy=at_home())
 def deaf_port(lab: Lab) -> Iterable[Check]:
-    """The switch drops what is sent to a port, not what it sends: its addresses move."""
+    """The switch drops all frames to a port, but none from it: its addresses move."""
     return _silent(lab, port_deaf_or_mute(lab, _home(lab), "to"))
 
 
 @scenario(ports=2, policy=at_home(probe=None), listed=False)
 def control_no_probes(lab: Lab) -> Iterable[Check]:
-    """silent-port with a controller that looks at carriers only: nobody moves the addresses."""
+    """silent-port with a controller that only watches carriers: nobody moves the addresses."""
     h1, home = under_load(lab), _home(lab)
     silent = lab.begin(port_silenced(lab, home))
     lab.observe_for(2 * TAKEOVER_BUDGET_MS / 1000)
@@ -126,7 +126,7 @@ def control_no_probes(lab: Lab) -> Iterable[Check]:
 
 @scenario(ports=3, policy=at_home())
 def second_failure(lab: Lab) -> Iterable[Check]:
-    """The port that took over dies as well, while the host's recovery from the first runs."""
+    """A port dies. The port that took over dies too, while the host still recovers."""
     h1 = under_load(lab)
     home, second, third = (port.name for port in lab.array.spec.ports[:3])
     address = lab.array.address_of(home)
@@ -145,7 +145,7 @@ def second_failure(lab: Lab) -> Iterable[Check]:
 def _lose_all_ports(
     lab: Lab, replacement_s: int, noticed: str, has_noticed: Callable[[LabHost], bool]
 ) -> LabHost:
-    """All ports are down under the load of a host for DOWN_S, and until it `has_noticed`."""
+    """All ports are down under load, for DOWN_S and until the host `has_noticed`."""
     h1 = lab.host()
     h1.open_iscsi.configure("node.session.timeo.replacement_timeout", str(replacement_s))
     h1.open_iscsi.configure("node.conn[0].timeo.noop_out_interval", "1")
@@ -177,10 +177,10 @@ def _had_an_error(host: LabHost) -> bool:
 
 @scenario(
     policy=Policy(hold_s=1.0),
-    not_for={"libiscsi": "it does not notice for so long, and goes on without a new login"},
+    not_for={"libiscsi": "it does not notice in this time, and goes on without a new login"},
 )
 def all_ports_lost(lab: Lab) -> Iterable[Check]:
-    """Every port is down, and back before the host gives its disk up (replacement_timeout)."""
+    """All ports die, and return before the host gives its disk up (replacement_timeout)."""
     h1 = _lose_all_ports(lab, 120, "lose its session", _lost_its_session)
     return [
         new_login(h1.name, lab.array.virtual),
@@ -193,7 +193,7 @@ def all_ports_lost(lab: Lab) -> Iterable[Check]:
     not_for={"libiscsi": "it never gives its disk up, however long it is away"},
 )
 def all_ports_lost_for_long(lab: Lab) -> Iterable[Check]:
-    """Every port is down for longer than replacement_timeout: I/O errors, and then all is well."""
+    """All ports are down for longer than replacement_timeout: I/O errors, then I/O again."""
     h1 = _lose_all_ports(lab, REPLACEMENT_S, "give its disk up", _had_an_error)
     return [
         recovered_after_errors(h1.name, 100),
@@ -213,7 +213,7 @@ def _flap(lab: Lab, times: int = 4) -> list[Check]:
         pulled = lab.begin(cable_pulled(lab, home))
         lab.observe_for(HOLD_S / 8)
         if not left:
-            # From here on it stays up: its addresses may go home, after the hold time.
+            # From here on the port stays up: after the hold time its addresses may return.
             lab.mark(FLAPPED)
         lab.end(pulled)
         lab.observe_for(HOLD_S / 4)
@@ -229,19 +229,19 @@ def _flap(lab: Lab, times: int = 4) -> list[Check]:
 
 @scenario(ports=2, policy=at_home(hold_s=HOLD_S))
 def flapping_port(lab: Lab) -> Iterable[Check]:
-    """A port goes down and up faster than the hold time: its addresses move away once, and stay."""
+    """A port flaps faster than the hold time: its addresses move away once, and stay there."""
     return _flap(lab)
 
 
 @scenario(ports=2, policy=at_home(hold_s=0.1), listed=False)
 def control_no_hold(lab: Lab) -> Iterable[Check]:
-    """flapping-port with no hold time to speak of: the addresses follow the port to and fro."""
+    """flapping-port with a hold time of 0.1 s: the addresses move each time."""
     return _flap(lab)
 
 
 @scenario(ports=2, policy=at_home(hold_s=HOLD_S))
 def failback(lab: Lab) -> Iterable[Check]:
-    """A dead port comes back and stays up: its addresses come home once, after the hold time."""
+    """A dead port comes back and stays up: its addresses return once, after the hold time."""
     h1 = under_load(lab)
     home, other = (port.name for port in lab.array.spec.ports[:2])
     pulled = lab.begin(cable_pulled(lab, home))
@@ -261,7 +261,7 @@ def failback(lab: Lab) -> Iterable[Check]:
 
 
 def _unheard(lab: Lab, lost_s: float | None, budget_ms: float) -> list[Check]:
-    """The port dies while announcements are lost, for `lost_s` or to the end."""
+    """The port dies while announcements are lost, for `lost_s` seconds (None: to the end)."""
     h1, home = under_load(lab), _home(lab)
     address, other = lab.array.address_of(home), lab.array.spec.ports[1].name
     lost = lab.begin(announcements_lost(lab, h1.name))
@@ -281,7 +281,7 @@ def _unheard(lab: Lab, lost_s: float | None, budget_ms: float) -> list[Check]:
 
 @scenario(ports=2, policy=at_home())
 def lost_announcement(lab: Lab) -> Iterable[Check]:
-    """A port dies, and the first announcements of where its addresses are do not reach the host."""
+    """A port dies, and the host misses the first ARP announcements of the moved addresses."""
     return _unheard(lab, LOST_S, REPEATED_BUDGET_MS)
 
 
@@ -291,17 +291,17 @@ def lost_announcement(lab: Lab) -> Iterable[Check]:
     not_for={"libiscsi": "its connect waits for TCP's next try, which may be a minute away"},
 )
 def lost_announcements(lab: Lab) -> Iterable[Check]:
-    """A port dies and no announcement reaches the host: it looks for the address itself."""
+    """A port dies and no announcement reaches the host: it resolves the address itself."""
     return _unheard(lab, None, UNANNOUNCED_BUDGET_MS)
 
 
 @scenario(
     ports=2,
     policy=at_home(),
-    not_for={"libiscsi": "netem is in the kernel of a host, and this one has none of its own"},
+    not_for={"libiscsi": "netem needs a host with a kernel of its own"},
 )
 def lossy_port(lab: Lab) -> Iterable[Check]:
-    """A path loses, delays, reorders and doubles frames, and meanwhile its port dies."""
+    """A port dies while its path loses, delays, reorders and duplicates frames."""
     h1, home = under_load(lab), _home(lab)
     lossy = lab.begin(cable_lossy(lab, h1.name))
     h1.keeps_writing()

@@ -1,4 +1,4 @@
-"""Power cuts: what was acknowledged as stable is there when the power is back."""
+"""Power cuts of the array: writes acknowledged as stable must survive."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from lab.run.scenario import scenario
 from lab.scenarios.promises import undisturbed
 
 BOOT_BUDGET_MS = 15_000.0
-"""For an array that boots, loads LIO and starts its controller, with a host that waits for it."""
+"""For the array to boot, load LIO and start its controller, while a host waits."""
 _NEEDS = ("power-cut", "stores")
 DIRTY_WRITES = 1500
-"""Enough for a cache to hold what is not on the disk yet, and too few to fill it."""
+"""Enough that a cache holds unwritten data, and too few to fill it."""
 
 
 def _cut_under_load(lab: Lab) -> list[Check]:
-    """The host writes with O_DSYNC, so that each acknowledged write must outlast the cut."""
+    """The host writes with O_DSYNC, so each acknowledged write must survive the cut."""
     h1, virtual = lab.host(), lab.array.virtual
     h1.login()
     h1.start_writing(durable=True)
@@ -37,20 +37,20 @@ def _cut_under_load(lab: Lab) -> list[Check]:
 
 @scenario(policy=Policy(store="file-write-back"), needs=_NEEDS)
 def array_power_cut(lab: Lab) -> Iterable[Check]:
-    """The array loses its power under load, with a cache, and boots again: nothing stable is lost.
+    """The array, with a write cache, loses power under load and boots: no stable write is lost.
 
-    Its disks are LIO's fileio, buffered in the kernel that is cut, and say that they have a cache.
+    Its disks are LIO's fileio, buffered in the array's kernel; they report a write cache.
     """
     return _cut_under_load(lab)
 
 
 @scenario(policy=Policy(store="file-write-through"), needs=_NEEDS)
 def array_power_cut_write_through(lab: Lab) -> Iterable[Check]:
-    """The array, with disks that have no cache, loses its power and boots: nothing is lost."""
+    """The array, without a write cache, loses power under load and boots: no write is lost."""
     return _cut_under_load(lab)
 
 
 @scenario(policy=Policy(store="file-lying"), needs=_NEEDS, listed=False)
 def control_lying_disk(lab: Lab) -> Iterable[Check]:
-    """The same with disks that have a cache and deny it: they acknowledge what is not stable."""
+    """array-power-cut with disks that hide their cache: they acknowledge unstable writes."""
     return _cut_under_load(lab)

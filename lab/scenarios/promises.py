@@ -1,4 +1,4 @@
-"""What the storage system promises: redirection, takeover, reassignment of the virtual port."""
+"""The promises of the array: redirection, takeover, reassignment of the virtual port."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ from lab.run.scenario import PolicyOf, scenario
 from lab.topology.topology import ArrayTopo
 
 TAKEOVER_BUDGET_MS = 1000.0
-"""For a moved address: TCP's first two retransmission timeouts, 200 and 400 ms, on a busy machine.
-How fast it is, `lab bench failover` says; this is what no run may exceed."""
+"""Longest stall for a moved address: TCP's first two retransmission timeouts, 200 and 400 ms, on a
+busy machine. `lab bench failover` measures the actual time."""
 RELOGIN_BUDGET_MS = OpenIscsi.relogin_ms
 """For a new login of a host with open-iscsi."""
 
 
 def at_home(hosts: int = 1, **settings: Any) -> PolicyOf:
-    """A policy that sends the first `hosts` hosts to the home port of the virtual address, so that
-    one fault takes both; `settings` are what else the Policy says."""
+    """A policy that redirects the first `hosts` hosts to the home port of the virtual address, so
+    that one fault hits both. `settings`: other fields of Policy."""
 
     def policy(topo: ArrayTopo) -> Policy:
         fixed = dict.fromkeys([*topo.initiators][:hosts], topo.storage.home.name)
@@ -60,14 +60,14 @@ def under_load(lab: Lab, which: int = 0) -> LabHost:
 
 
 def lose_port(lab: Lab, name: str, host: LabHost) -> None:
-    """Under the load of `host` the cable of port `name` is pulled; `host` writes on."""
+    """Pull the cable of port `name`, and wait until `host` writes again."""
     lab.begin(cable_pulled(lab, name))
     host.keeps_writing()
 
 
 def lose_serving_port(lab: Lab) -> tuple[LabHost, str]:
-    """The port that serves the first host dies under load, and the host's writes are read back:
-    the host, and the address that it was served at."""
+    """Kill the port that serves the first host under load, and read the host's writes back.
+    Returns the host, and the address that served it."""
     h1 = under_load(lab)
     address = h1.session("before").address
     lose_port(lab, lab.array.port_of(address), h1)
@@ -76,7 +76,7 @@ def lose_serving_port(lab: Lab) -> tuple[LabHost, str]:
 
 
 def undisturbed(host: str, budget_ms: float) -> list[Check]:
-    """What "survives" means in this catalogue, for the disk of `host`."""
+    """The checks for "survives" in this catalogue, for the disk of `host`."""
     return [
         session_survived(host),
         no_io_errors(host),
@@ -90,7 +90,7 @@ def undisturbed(host: str, budget_ms: float) -> list[Check]:
 
 @scenario()
 def hidden_ports(lab: Lab) -> Iterable[Check]:
-    """A host that asks the virtual port for portals is told the virtual address only."""
+    """SendTargets at the virtual port shows hosts the virtual address only."""
     h1 = lab.host()
     h1.discover()
     return [discovery_hides_ports(h1.name, lab.array.virtual), kernel_quiet(), reached()]
@@ -111,7 +111,7 @@ def port_redirection(lab: Lab) -> Iterable[Check]:
 
 @scenario(policy=Policy(redirect="none"))
 def served_at_virtual_port(lab: Lab) -> Iterable[Check]:
-    """The array does not redirect: the virtual port carries the traffic itself."""
+    """The array does not redirect: the virtual port serves the host itself."""
     h1, virtual = lab.host(), lab.array.virtual
     h1.login()
     h1.write_and_verify()
@@ -124,7 +124,7 @@ def served_at_virtual_port(lab: Lab) -> Iterable[Check]:
 
 @scenario(hosts=2, policy=lambda topo: Policy(serve=([*topo.initiators][1],)))
 def mixed_serving(lab: Lab) -> Iterable[Check]:
-    """One host is redirected, another served at the virtual port: from the same disk."""
+    """One host is redirected, another is served at the virtual port, both from one disk."""
     (h1, h2), virtual = lab.some_hosts(2), lab.array.virtual
     h1.login()
     h2.login()
@@ -142,7 +142,7 @@ def mixed_serving(lab: Lab) -> Iterable[Check]:
 
 @scenario(hosts=4, topology="four_hosts", policy=Policy(front="steered"))
 def load_spread(lab: Lab) -> Iterable[Check]:
-    """As many hosts as ports, then one more: sessions per port differ by at most one."""
+    """One host more than ports: sessions per port differ by at most one."""
     hosts = [*lab.hosts.values()]
     for host in hosts:
         host.login()
@@ -157,7 +157,7 @@ def load_spread(lab: Lab) -> Iterable[Check]:
 
 @scenario(ports=2, policy=Policy(mode="redirect-only"))
 def port_loss(lab: Lab) -> Iterable[Check]:
-    """The port with the session goes dark; the array only redirects the host's next login."""
+    """The port with the session dies; the array only redirects the host's next login."""
     h1, lost = lose_serving_port(lab)
     left = lab.array.data_addresses() - {lost}
     return [
@@ -170,7 +170,7 @@ def port_loss(lab: Lab) -> Iterable[Check]:
 
 @scenario(ports=2)
 def port_takeover(lab: Lab) -> Iterable[Check]:
-    """The port with the session dies; the array moves its address: the TCP connection lives on."""
+    """The port with the session dies; the array moves its address: the connection survives."""
     h1, address = lose_serving_port(lab)
     return [
         same_connection(h1.name),
@@ -180,8 +180,8 @@ def port_takeover(lab: Lab) -> Iterable[Check]:
 
 
 def _lose_virtual_port(lab: Lab) -> tuple[LabHost, LabHost, str, set[str]]:
-    """Under the load of one host the virtual address's port dies, and another logs in: both, the
-    port, and the other ports."""
+    """Kill the port of the virtual address under load; then another host logs in. Returns both
+    hosts, the dead port, and the other ports."""
     h1, h2 = under_load(lab), lab.host(1)
     home = lab.array.port_of(lab.array.virtual)
     lose_port(lab, home, h1)
@@ -192,7 +192,7 @@ def _lose_virtual_port(lab: Lab) -> tuple[LabHost, LabHost, str, set[str]]:
 
 @scenario(hosts=2, ports=2, policy=at_home())
 def virtual_port_reassignment(lab: Lab) -> Iterable[Check]:
-    """The port with the virtual address dies: another answers both, and new hosts can log in."""
+    """The port with the virtual address dies: another takes over, and new hosts can log in."""
     h1, h2, lost, others = _lose_virtual_port(lab)
     virtual = lab.array.virtual
     return [
@@ -206,7 +206,7 @@ def virtual_port_reassignment(lab: Lab) -> Iterable[Check]:
 
 @scenario(hosts=2, ports=2, policy=Policy(redirect="none"))
 def virtual_port_reassignment_serving(lab: Lab) -> Iterable[Check]:
-    """Hosts are served at the virtual port; it dies, another answers, and sessions live on."""
+    """The virtual port serves hosts and dies: another port takes over, and sessions survive."""
     h1, h2, _, others = _lose_virtual_port(lab)
     virtual = lab.array.virtual
     return [

@@ -1,4 +1,4 @@
-"""The array asks hosts to move, or says that it drops them: Async Messages (S6)."""
+"""Async Messages: the array asks hosts to log out, or announces that it drops them."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ from lab.scenarios.promises import at_home, under_load, undisturbed
 from lab.waiting import wait_for
 
 ASKED_BUDGET_MS = 300.0
-"""For a move on request, beside Time2Wait: logout, login at the virtual port, login at the port."""
+"""For a move on request, plus Time2Wait: logout, login at the virtual and at the data port."""
 CONNECT_MS = 1000.0
-"""What a connect costs that takes longer than a millisecond: open-iscsi looks after 1 ms whether it
-is there, and then after a second (session_conn_poll, usr/initiator.c)."""
+"""Time of a connect that takes more than 1 ms: open-iscsi polls it after 1 ms, and then after 1 s
+(session_conn_poll, usr/initiator.c)."""
 MOVED_BUDGET_MS = 2 * CONNECT_MS + ASKED_BUDGET_MS
-"""The same where the promise is that the host moves, not how fast: both connects are late."""
+"""For a move with two late connects: here the host must move, but not fast."""
 TIME2WAIT_S = 2
-"""DefaultTime2Wait of open-iscsi; the greater one of both sides' counts (RFC 7143, 13.15)."""
-_EARLY = {"libiscsi": "it counts Time2Wait in whole seconds of the clock and comes back too early"}
+"""DefaultTime2Wait of open-iscsi. The greater value of both sides counts (RFC 7143, 13.15)."""
+_EARLY = {"libiscsi": "it counts Time2Wait in whole clock seconds and comes back too early"}
 
 ASKING = Policy(mode="redirect-only", relay=True)
 
 
 @contextmanager
 def back_again(lab: Lab, seconds: float = 15.0) -> Iterator[None]:
-    """What is done within makes the host log in again; returns when it has.
+    """The body makes the host log in again. On exit, wait until it has.
 
-    The relay knows that; to ask the host itself would disturb its one processor.
+    The relay reports the login: asking the host itself would disturb its one processor.
     """
     known = len(lab.array.relay.found("full-feature"))
     yield
@@ -51,13 +51,13 @@ def back_again(lab: Lab, seconds: float = 15.0) -> Iterator[None]:
 
 
 def drain(lab: Lab, port: str) -> None:
-    """Empty `port`: its host is asked to go; returns when it has logged in elsewhere."""
+    """Drain `port`: the array asks its host to log out. Returns after its next login."""
     with back_again(lab):
         lab.array.tell(command="drain", port=port)
 
 
 def _move_on_request(lab: Lab, time2wait_s: int, *, asked: bool = True) -> list[Check]:
-    """The port with the session is drained: its host is asked to go, under load."""
+    """Drain the port with the session, under load: the array asks its host to log out."""
     h1 = lab.host()
     if time2wait_s != TIME2WAIT_S:
         # Both sides must want less than the default, as the greater value counts.
@@ -82,7 +82,7 @@ def _move_on_request(lab: Lab, time2wait_s: int, *, asked: bool = True) -> list[
 
 @scenario(ports=2, policy=ASKING, full_capture=True)
 def reconnect_request(lab: Lab) -> Iterable[Check]:
-    """The array asks a host to log out: it comes back by the virtual port, to another port."""
+    """The array asks a host to log out: it comes back via the virtual port, to another port."""
     return _move_on_request(lab, TIME2WAIT_S)
 
 
@@ -90,10 +90,10 @@ def reconnect_request(lab: Lab) -> Iterable[Check]:
     ports=2,
     policy=Policy(mode="redirect-only", relay=True, parameters={"DefaultTime2Wait": "0"}),
     full_capture=True,
-    not_for={"libiscsi": "it cannot be told a DefaultTime2Wait, and comes back at once anyway"},
+    not_for={"libiscsi": "its DefaultTime2Wait cannot be set, and it comes back at once anyway"},
 )
 def reconnect_request_at_once(lab: Lab) -> Iterable[Check]:
-    """The array asks a host to log out, which may come back at once (DefaultTime2Wait 0)."""
+    """The array asks a host to log out and lets it come back at once (DefaultTime2Wait 0)."""
     return _move_on_request(lab, 0)
 
 
@@ -101,7 +101,7 @@ def reconnect_request_at_once(lab: Lab) -> Iterable[Check]:
     ports=2, policy=Policy(mode="redirect-only", front="steered"), full_capture=True, listed=False
 )
 def control_not_asked(lab: Lab) -> Iterable[Check]:
-    """reconnect-request with an array that has nothing to ask with: the host stays."""
+    """reconnect-request without a relay, so without the request: the host stays."""
     return _move_on_request(lab, TIME2WAIT_S, asked=False)
 
 
@@ -109,13 +109,13 @@ def control_not_asked(lab: Lab) -> Iterable[Check]:
     ports=2,
     policy=ASKING,
     full_capture=True,
-    not_for={"libiscsi": "the process that would have to be stopped is the one that does the I/O"},
+    not_for={"libiscsi": "the process to be stopped also does the I/O"},
 )
 def request_ignored(lab: Lab) -> Iterable[Check]:
-    """A host that does not answer the request is dropped after its grace time, and comes back.
+    """A host ignores the request: the array drops it after its grace time, and it comes back.
 
-    The host's iscsid is stopped before, so that its kernel keeps the connection and goes on
-    writing; it goes on once the connection has been dropped.
+    The host's iscsid is stopped first; its kernel keeps the connection and goes on writing. iscsid
+    continues after the connection was dropped.
     """
     h1 = under_load(lab)
     old = h1.session("before").address
@@ -129,26 +129,26 @@ def request_ignored(lab: Lab) -> Iterable[Check]:
     return [
         dropped_after_grace(h1.name, GRACE_S),
         served_at(h1.name, lab.array.data_addresses() - {old}, "after"),
-        # Until iscsid runs again a command in the host has to be started.
+        # The command that continues iscsid takes its time in the host.
         *undisturbed(h1.name, TIME2WAIT_S * 1000 + MOVED_BUDGET_MS),
     ]
 
 
 @scenario(ports=2, policy=ASKING, full_capture=True, not_for=_EARLY)
 def drop_announced_connection(lab: Lab) -> Iterable[Check]:
-    """The array says that it drops the connection (event 2), does, and the host comes back."""
+    """The array announces and drops the connection (event 2); the host comes back."""
     return _announced(lab, 2)
 
 
 @scenario(ports=2, policy=ASKING, full_capture=True, not_for=_EARLY)
 def drop_announced_session(lab: Lab) -> Iterable[Check]:
-    """The array says that it drops all connections (event 3), does, and the host comes back."""
+    """The array announces and drops all connections (event 3); the host comes back."""
     return _announced(lab, 3)
 
 
 def _announced(lab: Lab, event: int) -> list[Check]:
     h1, wait_s = under_load(lab), 1
-    # Another Time2Wait than the default, to see that the host takes it from the message.
+    # Not the default Time2Wait: the host must take it from the message.
     address = str(h1.spec.addresses[0].ip)
     with back_again(lab):
         lab.array.relay.ask(address, event=event, parameter2=wait_s, parameter3=20)
@@ -169,7 +169,7 @@ def _announced(lab: Lab, event: int) -> list[Check]:
     full_capture=True,
 )
 def rebalance(lab: Lab) -> Iterable[Check]:
-    """Ports come back: the array evens out its load by requests, one host at a time."""
+    """Ports come back: the array balances its load by requests, one host at a time."""
     hosts = lab.some_hosts(4)
     kept, *away = [port.name for port in lab.array.spec.ports]
     pulled = [lab.begin(cable_pulled(lab, name)) for name in away]
@@ -182,7 +182,7 @@ def rebalance(lab: Lab) -> Iterable[Check]:
     for host in hosts:
         host.login()
         host.session("before")
-    # One of them, for they have one disk between them; it is the first to be asked.
+    # Only one writes, as they share one disk; the array asks this one first.
     writing = hosts[0]
     writing.start_writing()
     for number in pulled:
@@ -214,9 +214,9 @@ def rebalance(lab: Lab) -> Iterable[Check]:
     full_capture=True,
 )
 def spdk_login_redirection(lab: Lab) -> Iterable[Check]:
-    """A host is asked to move to another port and back: it has one connection, at the right port.
+    """The array asks a host to move to another port and back: always one connection, in place.
 
-    After SPDK's test login_redirection, which does it with the two portals of two targets.
+    After SPDK's test login_redirection, which uses two targets with a portal each.
     """
     h1, (first, second) = under_load(lab), [port.name for port in lab.array.spec.ports[:2]]
     count_connections(lab.array, lab.timeline, "begin")
