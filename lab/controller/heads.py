@@ -206,13 +206,15 @@ class Service:
                 "status", heads=states, placed=dict(self._memory.placed), longest_silence_ms=quiet
             )
             return
+        if command not in ("fenced", "move"):
+            raise ValueError(f"an array with heads knows no such order; it knows {ORDERS}")
         head = order["head"]
         if head not in self.desired.heads:
             raise ValueError(f"{head!r} is not one of {', '.join(self.desired.heads)}")
         if command == "fenced":
             beat = self._beats.get(head)
             self._off[head] = beat.boot if beat else ""
-        elif command == "move":
+        else:
             if self._memory.states.get(head) != "up":
                 raise ValueError(f"{head} cannot take addresses: {self._memory.states.get(head)}")
             chosen = order.get("addresses", list(self.desired.homes))
@@ -220,8 +222,6 @@ class Service:
             if set(placed) != set(self.desired.homes):
                 raise ValueError(f"{chosen}: not all are addresses of the array")
             self._memory = replace(self._memory, placed=placed)
-        else:
-            raise ValueError(f"{command!r} is none of {ORDERS}")
         self.output.event("order", **order)
 
 
