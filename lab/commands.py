@@ -1,4 +1,4 @@
-"""The one way to run a command: an argv list, a time limit, and a failure that explains itself."""
+"""The one way to run a command: an argv list, a time limit, and an error with all that it said."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ OnLine = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Result:
-    """What a command left behind: exit `status` and `output` (its standard output)."""
+    """The result of a command: exit `status` and `output` (its standard output)."""
 
     status: int
     output: str
 
 
 class Process(Protocol):
-    """A handle on a command that goes on running."""
+    """A command that runs in the background."""
 
     def poll(self) -> int | None:
         """The exit status, or None while it runs."""
 
     def wait(self, seconds: float) -> int:
-        """The exit status once it has ended; CommandFailed (status None) after `seconds`."""
+        """Wait for its exit status; raises CommandFailed (status None) after `seconds`."""
 
     def send(self, line: str) -> None:
         """Write one line to its standard input."""
@@ -62,7 +62,10 @@ class Runner(Protocol):
         stdin: str | None = None,
         check: bool = True,
     ) -> Result:
-        """Run `argv` to its end; CommandFailed if it fails (unless `check` is False) or hangs."""
+        """Run `argv` to its end and return its result.
+
+        Raises CommandFailed if it fails (unless `check` is False) or outlasts `seconds`.
+        """
 
     def start(
         self,
@@ -74,13 +77,13 @@ class Runner(Protocol):
     ) -> Process:
         """Start `argv` and return at once.
 
-        Its standard error goes to `log`; so does its standard output, unless `on_line` is given,
-        which then gets each line of it, from a thread of its own.
+        Standard error goes to `log`. Standard output goes there too, unless `on_line` is given:
+        then a thread calls it with each line.
         """
 
 
 def require(program: str, package: str) -> str:
-    """The path of `program`; raises Missing, naming the Debian `package`, where there is none."""
+    """The path of `program`; raises Missing with the Debian `package` if it is not on PATH."""
     found = shutil.which(program)
     if not found:
         raise Missing(f"{program} is not on PATH; install it: sudo apt-get install {package}")
@@ -130,7 +133,7 @@ class LocalProcess:
             try:
                 on_line(line.decode(errors="replace").rstrip("\n"))
             except Exception as broken:
-                # Read on, or the process would hang at a full pipe; wait() tells.
+                # Read on, or the process hangs at a full pipe; wait() raises this error.
                 self._unread = self._unread or broken
 
     def poll(self) -> int | None:
@@ -148,7 +151,7 @@ class LocalProcess:
         if self._unread:
             broken, self._unread = self._unread, None
             told = f"{type(broken).__name__}: {broken}"
-            raise LabError(f"{self.host}: output of {self._name} was lost: {told}") from broken
+            raise LabError(f"{self.host}: lost output of {self._name}: {told}") from broken
         return status
 
     @property
@@ -162,7 +165,7 @@ class LocalProcess:
             self.popen.stdin.write(line.encode() + b"\n")
             self.popen.stdin.flush()
         except (BrokenPipeError, ValueError):
-            raise LabError(f"{self.host}: {self._name} has ended; not told {line!r}") from None
+            raise LabError(f"{self.host}: {self._name} has ended; cannot send {line!r}") from None
 
     def close_input(self) -> None:
         """See Process."""
@@ -171,13 +174,13 @@ class LocalProcess:
                 self.popen.stdin.close()
 
     def kill(self) -> None:
-        """See Process. Ends its process group, which is ours: a kernel program has helpers."""
+        """See Process. Kills the whole process group, because a kernel program has helpers."""
         if self._gone:
-            return  # its number may be another's by now
+            return  # another process may have its number by now
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        # Not by wait() alone, which looks less and less often, at last 20 times a second.
-        with contextlib.suppress(OSError):  # somebody has reaped it already
+        # wait() alone polls less and less often, down to 20 times a second.
+        with contextlib.suppress(OSError):  # it was reaped already
             pidfd = os.pidfd_open(self.pid)
             try:
                 select.select([pidfd], [], [], 10.0)
@@ -191,9 +194,9 @@ class LocalProcess:
             self.close_input()
 
     def halt(self) -> None:
-        """SIGKILL, and wait until nothing of it runs any more; kill() is to follow.
+        """SIGKILL, and wait until no task of it runs; call kill() later.
 
-        To give back the memory of a guest takes the kernel 60 ms, in which it is dead already.
+        This returns 60 ms sooner than kill(): so long the kernel frees a dead guest's memory.
         """
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
@@ -206,13 +209,15 @@ class LocalProcess:
             os.killpg(self.pid, 0)
         except ProcessLookupError:
             return True
-        # Dead helpers that nobody has reaped yet count as gone; outside the sandbox it takes time.
+        # Dead helpers count as gone; outside the sandbox their reaping takes time.
         return not any(_lives_in(self.pid, stat) for stat in Path("/proc").glob("[0-9]*/stat"))
 
 
 def _running(group: int) -> bool:
-    """Whether a task of the process group can still run its program: PF_EXITING (linux/sched.h) is
-    set once it has ended what it was doing in the kernel, and never will return from there."""
+    """Whether a task of the process group can still run its program.
+
+    A task with PF_EXITING (linux/sched.h) never returns from the kernel.
+    """
     for path in Path("/proc").glob("[0-9]*"):
         try:
             if os.getpgid(int(path.name)) != group:
@@ -275,7 +280,7 @@ class LocalRunner:
                 raise CommandFailed(self.host, argv, None, text) from None
             finally:
                 if started.returncode is None:
-                    os.killpg(started.pid, signal.SIGKILL)  # with whatever it started itself
+                    os.killpg(started.pid, signal.SIGKILL)  # with its children
         output = out.decode(errors="replace")
         if check and started.returncode:
             shown = output + errors.decode(errors="replace")

@@ -1,11 +1,11 @@
-"""Private namespaces that a whole lab lives in; when their first process dies, all is gone.
+"""Private namespaces for a whole lab; all of it ends with their first process.
 
-Three processes: the outermost one, which the user started and which stays where it is; the middle
-one, which makes network, mount, PID, IPC and UTS namespaces, plus a user namespace where it has no
-right to make the others; and PID 1 of the PID namespace, which mounts /proc and /sys, starts the
-worker, forwards signals to it, and reaps. The kernel ends every process of a PID namespace with its
-PID 1 (pid_namespaces(7)), and each of the three dies with the one before it (PR_SET_PDEATHSIG), so
-SIGKILL at any of them leaves nothing.
+There are three processes. The outermost one is the user's; its namespaces stay as they are. The
+middle one makes network, mount, PID, IPC and UTS namespaces, and a user namespace if it lacks the
+right for the others. PID 1 of the PID namespace mounts /proc and /sys, starts the worker, forwards
+signals to it, and reaps. The kernel ends every process of a PID namespace with its PID 1
+(pid_namespaces(7)). Each of the three dies with the one before it (PR_SET_PDEATHSIG), so SIGKILL of
+any of them leaves nothing.
 """
 
 from __future__ import annotations
@@ -61,17 +61,17 @@ def mount(source: str, target: Path, kind: str = "", flags: int = 0, data: str =
 
 
 def mount_tmpfs(target: Path) -> None:
-    """Put an empty file system in memory on the directory `target`."""
+    """Mount an empty tmpfs on the directory `target`."""
     mount("tmpfs", target, "tmpfs", _MS_NOSUID, "mode=755")
 
 
 def unmount(target: Path) -> None:
-    """Take what is mounted at `target`, and below, out of sight; it ends with its last user."""
+    """Detach what is mounted at and below `target`; it ends with its last user."""
     _check(_libc.umount2(os.fsencode(target), _MNT_DETACH), f"unmount {target}")
 
 
 def bind(source: Path, target: Path) -> None:
-    """Show `source`, with what is mounted below it, at `target` too."""
+    """Bind `source`, with the mounts below it, to `target`."""
     mount(str(source), target, flags=_MS_BIND | _MS_REC)
 
 
@@ -84,8 +84,8 @@ def set_network_namespace(pid: int) -> None:
 def in_network_of(pid: int, work: Callable[[], T]) -> T:
     """Call `work` in a thread that has entered the network namespace of process `pid`.
 
-    A namespace is a property of the thread, and a socket stays in the one it was opened in. Raises
-    OSError where the namespace cannot be entered.
+    A thread has its own namespace, and a socket stays in the namespace where it was opened. Raises
+    OSError if the namespace cannot be entered.
     """
 
     def enter() -> T:
@@ -102,7 +102,7 @@ def _unshare() -> None:
         return
     if _libc.unshare(_ALL | _CLONE_NEWUSER) != 0:
         reason = os.strerror(ctypes.get_errno())
-        raise Missing(f"this machine lets you make no namespaces ({reason}); {HOW_TO_ALLOW}")
+        raise Missing(f"this machine forbids namespaces ({reason}); {HOW_TO_ALLOW}")
     try:
         # setgroups must be denied before an unprivileged gid_map (user_namespaces(7)).
         Path("/proc/self/setgroups").write_text("deny")
@@ -115,7 +115,7 @@ def _unshare() -> None:
 def _prepare_mounts() -> None:
     mount("none", Path("/"), flags=_MS_REC | _MS_PRIVATE)
     mount("proc", Path("/proc"), "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
-    # The interfaces in /sys belong to the network namespace that mounted it.
+    # /sys shows the interfaces of the network namespace that mounted it.
     mount("sysfs", Path("/sys"), "sysfs", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
 
 
@@ -140,7 +140,7 @@ def _first_process(alive: int, work: Callable[[], int]) -> int:
     except OSError as refused:
         print(f"lab: the sandbox cannot be made ({refused}); {HOW_TO_ALLOW}", file=sys.stderr)
         return 3
-    # Signals stay blocked until the handlers stand, so that none is lost.
+    # Signals stay blocked until their handlers are set, so that none is lost.
     worker = os.fork()
     if worker == 0:
         _run_and_exit(work)
@@ -158,7 +158,7 @@ def _run_and_exit(work: Callable[[], int]) -> None:
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         nonlocal interrupted
         if interrupted:
-            os._exit(_INTERRUPTED)  # again, during the clean-up: the kernel does the rest of it
+            os._exit(_INTERRUPTED)  # a second signal during clean-up: the kernel does the rest
         interrupted = True
         raise KeyboardInterrupt
 
@@ -166,27 +166,27 @@ def _run_and_exit(work: Callable[[], int]) -> None:
     try:
         for number in _FORWARDED:
             signal.signal(number, interrupt)
-        # They were blocked until now: before, they would end the worker, or unwind our caller's
-        # part of the stack, of which this process has a copy.
+        # They were blocked until now. Earlier they would end the worker, or unwind the caller's
+        # stack, of which this process has a copy.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
         status = work()
     except KeyboardInterrupt:
-        status = _INTERRUPTED  # our caller's caller tells it
+        status = _INTERRUPTED  # the command prints the message
     except BaseException:
-        traceback.print_exc()  # a bug of ours: `work` turns the others into messages
+        traceback.print_exc()  # a bug of ours: `work` turns expected errors into messages
     finally:
         with contextlib.suppress(OSError):
             sys.stdout.flush()
             sys.stderr.flush()
-        # Not sys.exit: threads and children need no farewell, the namespace ends with us.
+        # Not sys.exit: threads and children end with the namespace.
         os._exit(status)
 
 
 def run(work: Callable[[], int]) -> int:
-    """Run `work` in a sandbox of its own and return its exit status (130 when interrupted).
+    """Run `work` in a new sandbox and return its exit status (130 if interrupted).
 
-    The calling process must have one thread; it stays in its own namespaces. Status 3, with the
-    reason on standard error, where the machine allows no such namespaces.
+    The calling process must have one thread; it keeps its namespaces. Returns 3, with the reason on
+    standard error, if the machine forbids namespaces.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -210,7 +210,7 @@ def run(work: Callable[[], int]) -> int:
 
 
 def _exit_with(part: Callable[[], int]) -> None:
-    """End this process with the status that `part` returns; nothing unwinds past here."""
+    """End this process with the status that `part` returns; no exception gets past this."""
     status = _BUG
     try:
         status = part()
@@ -224,8 +224,8 @@ def _exit_with(part: Callable[[], int]) -> None:
 
 def _die_with_parent(alive: int) -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    # The parent may have died before prctl took effect; then the outermost one's pipe is closed,
-    # or will be at once, for it dies with its parent too.
+    # The parent may have died before prctl took effect. Then the outermost process has closed its
+    # pipe, or closes it at once.
     poll = select.poll()
     poll.register(alive, 0)
     if poll.poll(0):
@@ -233,10 +233,10 @@ def _die_with_parent(alive: int) -> None:
 
 
 def _middle_process(alive: int, work: Callable[[], int]) -> int:
-    """Between the outermost process and PID 1: it alone changes its namespaces."""
+    """The process between the outermost one and PID 1: it makes the namespaces."""
     _die_with_parent(alive)
-    # A terminal's Ctrl-C then reaches the worker once, forwarded by the outermost process, and not
-    # the processes of the lab.
+    # With its own session a terminal's Ctrl-C reaches the worker once, forwarded by the outermost
+    # process, and no other process of the lab.
     os.setsid()
     try:
         _unshare()

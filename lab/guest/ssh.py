@@ -133,7 +133,7 @@ class SshProcess:
             self._channel.sendall(line.encode() + b"\n")
         except _GONE:
             where = self.runner.host
-            raise LabError(f"{where}: `{self._shown}` has ended; not told {line!r}") from None
+            raise LabError(f"{where}: `{self._shown}` has ended; cannot send {line!r}") from None
 
     def close_input(self) -> None:
         """See Process."""

@@ -1,1 +1,1 @@
-"""What hosts do to their disks."""
+"""Loads: what hosts do to their disks."""

@@ -1,4 +1,4 @@
-"""A load that is heavy rather than accounted for: several writers at once, of large blocks."""
+"""A heavy load of large blocks by several writers; its operations are not recorded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from lab.errors import LabError
 from lab.timeline import Timeline
 
 OFFSET_MIB = 32
-"""Where on the disk it writes: behind the accounted writers."""
+"""Its place on the disk, behind the blocks of the recorded writers."""
 WRITERS, EACH_MIB = 8, 3
 _WRITE = """\
 until=$(($(date +%%s) + %(seconds)d))
@@ -22,9 +22,9 @@ wait
 
 
 def write_heavily(runner: Runner, device: str, timeline: Timeline, seconds: int) -> None:
-    """Write to the disk `device` ("sda") as fast as it goes for `seconds`, beside other writers.
+    """Write to the disk `device` ("sda") as fast as possible for `seconds`.
 
-    What it came to is on `timeline` (`heavy-load`). Raises LabError if a write failed.
+    The total goes to `timeline` (kind `heavy-load`). Raises LabError if a write failed.
     """
     places = range(OFFSET_MIB, OFFSET_MIB + WRITERS * EACH_MIB, EACH_MIB)
     script = _WRITE % {

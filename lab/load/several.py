@@ -1,4 +1,4 @@
-"""Loads on several disks of one host at once."""
+"""Loads on several disks of one host."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from lab.load.writer import Writer
 class Loads:
     """Several writers of one host, from start() to stop_and_verify().
 
-    `writers` are by their place on the timeline: "h1.sdb". Every writer is a process in the host,
-    whose memory has room for about four. `record` puts the host's sessions on the timeline under
-    the name of a moment.
+    `writers` maps a place on the timeline, "h1.sdb", to its writer. Every writer is a process in
+    the host, whose memory has room for about four. `record` records the host's sessions under the
+    name of a moment.
     """
 
     def __init__(self, writers: Mapping[str, Writer], record: Callable[[str], object]) -> None:
@@ -20,22 +20,22 @@ class Loads:
 
     @property
     def names(self) -> list[str]:
-        """Where they are on the timeline."""
+        """Their places on the timeline."""
         return [*self._writers]
 
     def start(self) -> None:
-        """Record the sessions as "before" and start writing to all of them."""
+        """Record the sessions as "before" and start all writers."""
         self._record("before")
         for writer in self._writers.values():
             writer.start()
 
     def keep_writing(self, writes: int = 100, seconds: float = 60.0) -> None:
-        """Wait until each has had `writes` writes acknowledged that begin from now on."""
+        """Wait until each writer has `writes` acknowledged writes that began after this call."""
         for writer in self._writers.values():
             writer.acknowledge(writes, seconds)
 
     def stop_and_verify(self) -> None:
-        """End the writing, record the sessions as "after", and read everything back."""
+        """Stop all writers, record the sessions as "after", and read everything back."""
         for writer in self._writers.values():
             writer.stop()
         self._record("after")

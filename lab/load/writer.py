@@ -1,4 +1,4 @@
-"""Load: a writer in a host whose every operation is on the timeline, verified at the end."""
+"""A writer in a host; each of its operations is on the timeline, and it verifies its blocks."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ from lab.waiting import wait_for
 class Writer:
     """Direct writes of 4 KiB, one after the other, of numbered and checksummed blocks.
 
-    Started with start(), ended with stop(); verify() reads every acknowledged block back. The
-    `blocks` blocks of the disk from number `first` on are overwritten, in an order that `seed`
-    fixes. `program` is the command that does it, up to the disk (Initiator.writer). `durable`: a
-    write is acknowledged only when it outlasts a power cut of the disk. On the timeline it is at
-    `name`, the host's if it has none of its own.
+    start() and stop() begin and end the writing; verify() reads every acknowledged block back. It
+    overwrites `blocks` blocks of the disk from number `first` on, in an order that `seed` fixes.
+    `program` is the command up to the disk (Initiator.writer). `durable`: an acknowledged write
+    outlasts a power cut of the disk. `name` is its place on the timeline; default: the host's.
     """
 
     def __init__(
@@ -49,27 +48,27 @@ class Writer:
         self._begun: list[float] = []  # when each acknowledged write began
 
     def start(self, seconds: float = 15.0) -> None:
-        """Start writing; returns once the first write is acknowledged."""
+        """Start writing; returns after the first acknowledged write."""
         argv = [*self._program, *self._arguments]
         self._process = self._runner.start(argv, log=self._log, on_line=self._take)
         self._await("the first write", lambda: self.acknowledged > 0, seconds)
 
     def stop(self, seconds: float = 60.0) -> None:
-        """End the writing, after the operation that is under way (it may be a long one)."""
+        """Stop writing after the current operation, which may take long."""
         if "end" not in self._reached:
             self._process.send("stop")
             self._await("the end of the writing", lambda: "end" in self._reached, seconds)
 
     def verify(self, seconds: float = 60.0) -> None:
-        """Read back what was acknowledged; what it finds is on the timeline (`verified`)."""
+        """Read back every acknowledged block and record the result (kind `verified`)."""
         self._reached.discard("verified")
         self._process.send("verify")
         self._await("the read-back", lambda: "verified" in self._reached, seconds)
 
     def resume(self, runner: Runner, program: list[str]) -> None:
-        """Make ready to verify() what was acknowledged before the host lost its power.
+        """Prepare verify() of the writes acknowledged before the host's power cut.
 
-        `runner` and `program` are those of the host that has booted again.
+        `runner` and `program` are those of the host after its new boot.
         """
         self._runner = runner
         argv = [*program, *self._arguments, "known"]
@@ -83,19 +82,19 @@ class Writer:
         self._process.wait(10.0)
 
     def kill(self) -> None:
-        """End the program at once, whatever it waits for."""
+        """Kill the program at once."""
         self._process.kill()
 
     @property
     def acknowledged(self) -> int:
-        """How many writes it has told of that were acknowledged."""
+        """The number of acknowledged writes reported so far."""
         return len(self._begun)
 
     def acknowledge(self, more: int, seconds: float = 30.0) -> None:
-        """Wait until `more` writes are acknowledged that began after this call.
+        """Wait until `more` writes that began after this call are acknowledged.
 
-        Not the next that it tells of: it tells ten times a second, so those may be over by now, and
-        say nothing of a fault that has just begun.
+        The next reported writes do not count as such: reports come ten times a second, so those
+        writes may be older than a fault that has just begun.
         """
         called = time.time()
 
@@ -105,7 +104,7 @@ class Writer:
         self._await(f"{more} more writes", enough, seconds)
 
     def acknowledged_blocks(self) -> list[int]:
-        """The blocks that were written, lowest first."""
+        """The numbers of the acknowledged blocks, lowest first."""
         writes = self._timeline.events("io", self.name)
         return sorted({e["block"] for e in writes if e["op"] == "write" and e["status"] == "ok"})
 
@@ -130,7 +129,7 @@ class Writer:
         try:
             message = json.loads(line)
         except json.JSONDecodeError:
-            return  # the rest of a line that a power cut tore
+            return  # a line that a power cut tore
         if "io" in message:
             events = [
                 {"t": end, "where": self.name, "kind": "io", "op": op, "seq": sequence,

@@ -15,7 +15,7 @@ def test_a_program_that_has_ended_is_told_nothing(tmp_path):
         cat.send("one")
         wait_for("its answer", lambda: heard, seconds=5.0)
         cat.kill()
-        with pytest.raises(LabError, match="a1: `cat` has ended; not told 'two'"):
+        with pytest.raises(LabError, match="a1: `cat` has ended; cannot send 'two'"):
             cat.send("two")
         cat.close_input()
         other = net.array.start(["cat"], log=tmp_path / "log", on_line=heard.append)

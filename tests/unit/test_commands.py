@@ -139,7 +139,7 @@ def test_standard_input_line_by_line(tmp_path):
     process.close_input()
     process.close_input()
     assert process.wait(5) == 0
-    with pytest.raises(LabError, match="`cat` has ended; not told 'two'"):
+    with pytest.raises(LabError, match="`cat` has ended; cannot send 'two'"):
         process.send("two")
 
 
