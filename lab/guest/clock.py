@@ -1,8 +1,8 @@
-"""The clock of a guest, brought in line with this machine's.
+"""Set a guest's clock to this machine's.
 
-A guest takes the time from the machine when it boots and then counts for itself; ticks that it
-loses while it boots on a busy machine (1 to 50 ms were seen) stay lost. Where the order of events
-in two guests matters, its clock is set once after boot; it does not drift from then on.
+A guest takes the time from the machine at boot and then counts by itself. On a busy machine it
+loses ticks while it boots (1 to 50 ms were seen), and they stay lost. If the order of events in two
+guests matters, their clocks are set once after boot. They do not drift after that.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _ROUNDS = 8
 _MORE_ROUNDS = 100
 _GOOD_S = 0.0008
 _SECONDS = 10.0
-# Answers each line with the time, and a line with a number in it by moving the clock that far: in
-# one step (adjtimex(2), ADJ_SETOFFSET and ADJ_NANO), for whoever reads the clock, adds and sets it
-# loses the time that it was held up between.
+# Answers each line with the time. A number in the line moves the clock by so many seconds first.
+# One step does it (adjtimex(2), ADJ_SETOFFSET and ADJ_NANO): to read the clock, add and set it
+# would lose the time in between.
 _PROGRAM = """\
 import ctypes, math, sys, time
 libc = ctypes.CDLL(None, use_errno=True)
@@ -40,8 +40,7 @@ for line in sys.stdin:
 
 @dataclass(frozen=True)
 class Clock:
-    """By how many seconds a guest's clock was behind before it was set, and how well it agrees with
-    this machine's since: within half the shortest round trip."""
+    """Seconds that a guest's clock was behind before it was set, and its uncertainty since then."""
 
     behind_s: float
     within_s: float
@@ -50,8 +49,8 @@ class Clock:
 def align(runner: Runner, log: Path) -> Clock:
     """Set the clock of the guest that `runner` reaches.
 
-    Good to half the shortest round trip of several, some 0.3 ms. Raises WaitTimeout if the guest
-    does not answer.
+    The uncertainty is half the shortest of several round trips, about 0.3 ms. Raises WaitTimeout if
+    the guest does not answer.
     """
     answered, told = threading.Event(), [0.0]
 
@@ -72,14 +71,14 @@ def align(runner: Runner, log: Path) -> Clock:
 
     def measure() -> tuple[float, float]:
         best = min(ask("") for _ in range(_ROUNDS))
-        for _ in range(_MORE_ROUNDS):  # on a busy machine a quick answer takes some trying
+        for _ in range(_MORE_ROUNDS):  # a busy machine rarely gives a quick answer
             if best[0] <= _GOOD_S:
                 break
             best = min(best, ask(""))
         return best
 
     try:
-        ask("")  # it starts meanwhile
+        ask("")  # the program is still starting
         behind = measure()[1]
         ask(repr(behind))
         trip, left = measure()

@@ -27,29 +27,29 @@ from lab.waiting import wait_for
 _OUTSIDE = "169.254.0.1"
 BOOT_SECONDS = 60.0
 _LISTENS = "Not backgrounding"
-"""What dropbear says on the console once it listens (its svr-main.c)."""
+"""dropbear's message on the console when it listens (its svr-main.c)."""
 INIT = "as init process"
-"""What a kernel says when it starts init (init/main.c)."""
+"""The kernel's message when it starts init (init/main.c)."""
 _UBD_DEVICES = 16  # MAX_DEV in arch/um/drivers/ubd_kern.c; root and seed are the first two
 
 KERNEL_TROUBLE = re.compile(
     r"\bBUG\b|WARNING:|\bOops\b|Kernel panic|Call Trace|hung_task|blocked for more than"
     r"|rcu.*stall|I/O error|Buffer I/O|critical target error|Out of memory|EXT4-fs error"
 )
-"""Lines of a guest's console that must not be there (as blktests takes dmesg, check script)."""
+"""Console lines that mean trouble (as in the check script of blktests, for dmesg)."""
 
-# What the RAID-6 benchmark finds is used by RAID-6 alone, and it takes 0.85 s of a boot of 1 s.
-# An interrupt that comes just before the idle kernel sleeps is noticed at its next timer only
-# (os_idle_sleep, arch/um/os-Linux/time.c): with a tick that never stops after 10 ms, not seconds.
+# The RAID-6 benchmark takes 0.85 s of a boot of 1 s and serves RAID-6 only.
+# The kernel notices an interrupt just before it sleeps only at its next timer (os_idle_sleep,
+# arch/um/os-Linux/time.c). With a tick that never stops that is after 10 ms, not seconds.
 KERNEL_OPTIONS = ("initcall_blacklist=raid6_select_algo", "nohz=off")
 
 
 @dataclass(frozen=True)
 class GuestSpace:
-    """Where the guests of one run live: a chroot in memory that holds the kernel program.
+    """The chroot of a run's guests: a tree in memory with the kernel program.
 
-    `work` (in memory, inside the sandbox) holds what guests write; `image` is shown in it read-only
-    as /image. `same_layout` is the command that a kernel is started through, where it is allowed.
+    `image` is bound at /image in it, read-only; guests write to /work. `same_layout` is the command
+    that starts a kernel without address randomisation, or empty where that is forbidden.
     """
 
     image: Image
@@ -58,7 +58,7 @@ class GuestSpace:
 
     @classmethod
     def prepare(cls, image: Image, work: Path) -> GuestSpace:
-        """Lay out the chroot below `work`, a file system in memory; needs the sandbox."""
+        """Make the chroot below `work`, a tmpfs; needs the sandbox."""
         root = work / f"kernel-{image.release}"
         for folder in ("usr", "lib", "lib64", "dev", "proc", "image", "work", "root", "luns"):
             (root / folder).mkdir(parents=True)
@@ -67,16 +67,16 @@ class GuestSpace:
         sandbox.bind(Path("/dev"), root / "dev")
         sandbox.bind(Path("/proc"), root / "proc")
         sandbox.bind(image.path, root / "image")
-        # This kernel takes what lies between its program and its heap for memory of its own, and
-        # address randomisation makes that up to 800 MiB: a table of it fills half of the real one,
-        # another one at each boot, and one boot in a hundred failed of it. Containers may forbid.
+        # This kernel counts the space between its program and its heap as memory. Address
+        # randomisation makes that up to 800 MiB, and the table for it fills half of the real
+        # memory: one boot in a hundred failed. Containers may forbid setarch -R.
         fixed = ("setarch", "-R")
         allowed = LocalRunner("lab").run([*fixed, "true"], check=False).status == 0
         return cls(image, root, fixed if allowed else ())
 
 
 def kernel_argv(space: GuestSpace, name: str, memory_mib: int, options: list[str]) -> list[str]:
-    """The command that starts a kernel in `space`; no other that runs may have its `name`."""
+    """The command that starts a kernel in `space`; `name` is unique among running kernels."""
     return [
         "env", "-i", "HOME=/root", "TMPDIR=/work", "PATH=/usr/sbin:/usr/bin", *space.same_layout,
         "chroot", str(space.root), "/usr/bin/linux.uml",
@@ -86,9 +86,9 @@ def kernel_argv(space: GuestSpace, name: str, memory_mib: int, options: list[str
 
 
 def mac_of(interface: str) -> str:
-    """A locally administered address that stays the same when the host boots again, as a card's.
+    """A locally administered MAC that stays the same at every boot, like a card's.
 
-    With a random one the neighbours would send to the old address for a second.
+    With a random MAC the neighbours would send to the old one for a second.
     """
     digest = hashlib.sha256(interface.encode()).digest()
     return ":".join(f"{byte:02x}" for byte in (0x02, *digest[:5]))
@@ -97,9 +97,8 @@ def mac_of(interface: str) -> str:
 class KernelHost(Host):
     """A host with its own kernel: power it on, run commands by `runner`, cut its power.
 
-    `addresses` (with prefix length) are for its one data interface, `programs` are files put in
-    /run/lab. Its kernel reads and writes frames on the veth that Mininet made, which therefore has
-    no address of its own; the management interface is another veth, within that namespace.
+    Its kernel reads and writes frames on the veth that Mininet made; so that veth has no address.
+    The management interface is a second veth inside the same namespace.
     """
 
     def __init__(self, name: str, inNamespace: bool = True, **params: object) -> None:
@@ -125,13 +124,13 @@ class KernelHost(Host):
         memory_mib: int = 96,
         nice: int = 0,
     ) -> None:
-        """Say what this host is made of, once, before power_on().
+        """Set the parts of this host, once, before power_on().
 
-        `addresses` maps each interface of the namespace to the addresses (with prefix length) that
-        the guest has on it, `start` is shell text run at boot before SSH answers (a host's, if none
-        is given), `programs` are files for /run/lab (a name may have folders), and `disks` are
-        paths below the chroot that become /dev/ubdc and so on. `nice` is its kernel's claim to this
-        machine's processors, if it is allowed to have one.
+        `addresses` maps each interface of the namespace to the guest's addresses on it (with prefix
+        length). `start` is shell text that runs at boot before SSH answers; the default is a
+        host's. `programs` are files for /run/lab (a name may have folders). `disks` are paths below
+        the chroot that become /dev/ubdc and so on. `nice` is the priority of its kernel, if this
+        machine allows it.
         """
         self._space, self._keys, self._timeline = space, keys, timeline
         self._console_log = logs / f"{self.name}-console.log"
@@ -140,9 +139,9 @@ class KernelHost(Host):
         self._disks = {at: ("", path) for at, path in enumerate(disks or [], 2)}
         self._memory_mib, self._nice = memory_mib, nice
         self._outside = LocalRunner(self.name, self.pid)
-        # A veth, whose carrier is up from the start: that of a tap comes with the guest, and the
-        # kernel tells of it up to a second later (net/core/link_watch.c). And a neighbour that is
-        # known, for an unanswered question is repeated after a second only.
+        # A veth has carrier from the start. A tap gets carrier with the guest, and the kernel
+        # reports that up to a second late (net/core/link_watch.c). The neighbour entry is
+        # permanent, because the kernel repeats an unanswered ARP request only after a second.
         batch = [
             "link add mgmt type veth peer name outside",
             f"addr add {_OUTSIDE}/{PREFIX} dev outside",
@@ -154,7 +153,7 @@ class KernelHost(Host):
 
     @property
     def runner(self) -> SshRunner:
-        """Where its commands run; raises LabError while it is off."""
+        """The runner of its commands; raises LabError while it is powered off."""
         if self._runner is None:
             raise LabError(f"{self.name} is powered off")
         return self._runner
@@ -206,10 +205,10 @@ class KernelHost(Host):
             self._timeline.add(self.name, "kernel-message", line=self._trouble.pop(0))
 
     def wait_ready(self, seconds: float = BOOT_SECONDS) -> None:
-        """Wait until SSH answers; raises LabError with the console's end if its kernel ended."""
+        """Wait until SSH answers; raises LabError with the console's last lines if it does not."""
         deadline = time.monotonic() + seconds
         try:
-            # Not by trying to connect: each try that a busy guest is too slow for costs it more.
+            # Connection attempts instead would slow down a busy guest even more.
             wait_for(f"SSH of {self.name}", self._answers, seconds=seconds, every=0.003)
             self._runner = SshRunner.connect(
                 self.name, self.pid, INSIDE, self._keys, seconds=deadline - time.monotonic()
@@ -223,14 +222,14 @@ class KernelHost(Host):
         return self._listening.is_set()
 
     def _boot_again(self) -> None:
-        """Start a kernel once more that ended before its init, or raise LabError.
+        """Start a kernel that ended before its init once more, or raise LabError.
 
-        One boot in thousands ended so: a thread of its own was refused it (EAGAIN), and why is not
-        known. Nothing was asked of it yet, so a run need not end of it; but `boot-failed` is on the
-        timeline, and the check kernel_quiet tells of it.
+        One boot in thousands ends so: the machine refuses the kernel a thread (EAGAIN); the reason
+        is unknown. The run goes on, because nothing has used the guest yet. `boot-failed` is on the
+        timeline, and the check kernel_quiet mentions it.
         """
         if self._process:
-            self._process.kill()  # its helpers; and what it said last has been read then
+            self._process.kill()  # ends its helpers, and waits until its output is read
         if self._process is None or self._initialised or self._failed_boots:
             raise LabError(self._unbooted("its kernel ended"))
         self._failed_boots += 1
@@ -243,9 +242,9 @@ class KernelHost(Host):
         return f"{self.name} did not boot: {why}; its console:\n{tail}"
 
     def power_cut(self) -> None:
-        """End its kernel at once, as a power cut does; what was in its memory is lost."""
+        """End its kernel at once, like a power cut; its memory is lost."""
         if self._process:
-            self._process.kill()  # first, for to close a connection takes a tenth of a second
+            self._process.kill()  # first, because closing a connection takes a tenth of a second
             self._timeline.add(self.name, "console", phase="end")
         self.darken()
         if self._runner:
@@ -253,12 +252,12 @@ class KernelHost(Host):
             self._runner = None
 
     def end(self) -> None:
-        """The quick part of power_cut(): its kernel runs no more, but is not cleared away."""
+        """The quick part of power_cut(): its kernel stops but is not cleaned up."""
         if self._process:
             self._process.halt()
 
     def darken(self) -> None:
-        """Let its cables go dark, as they do with its power; power_on() lights them again."""
+        """Take its links down, as a power cut does; power_on() brings them up again."""
         self._links("down")
 
     def _links(self, way: str) -> None:
@@ -266,14 +265,14 @@ class KernelHost(Host):
         self._outside.run(["ip", "-batch", "-"], stdin=lines)
 
     def plug(self, path: str, *, shared: bool = False) -> str:
-        """Give the running kernel the file `path` (below the chroot) as a disk, also at every later
-        boot; returns its device. LabError if it is refused, or all places are taken.
+        """Add the file `path` (below the chroot) as a disk, now and at every later boot.
 
-        It locks the file, unless other kernels are to have it as well (`shared`).
+        Returns its device. The kernel locks the file unless it is `shared` with other kernels.
+        Raises LabError if the kernel refuses or has no place for another disk.
         """
         free = [i for i in range(2, _UBD_DEVICES) if i not in self._disks]
         if not free:
-            raise LabError(f"{self.name}: has {_UBD_DEVICES - 2} disks, no room for {path}")
+            raise LabError(f"{self.name} has {_UBD_DEVICES - 2} disks and no room for {path}")
         name = f"ubd{chr(ord('a') + free[0])}"
         flag = "c" if shared else ""  # arch/um/drivers/ubd_kern.c, ubd_setup_common
         self._tell_kernel(f"config {name}{flag}={path}")
@@ -281,7 +280,7 @@ class KernelHost(Host):
         return f"/dev/{name}"
 
     def unplug(self, device: str) -> None:
-        """Take a disk away again; LabError while the kernel uses it."""
+        """Remove a disk; raises LabError while the kernel uses it."""
         name = device.removeprefix("/dev/")
         self._tell_kernel(f"remove {name}")
         del self._disks[ord(name[-1]) - ord("a")]

@@ -1,4 +1,4 @@
-"""The management console of a User-Mode Linux kernel: devices come and go while it runs."""
+"""The management console of a User-Mode Linux kernel, which adds and removes devices."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _PATIENCE_S = 0.1
 def mconsole(pid: int, directory: Path, command: str) -> None:
     """Give `command` ("config ubdc=/luns/disk") to the kernel whose console is in `directory`.
 
-    `pid` is a process of the network namespace that the kernel runs in. Raises LabError with the
-    kernel's words if it refuses, or does not answer within ANSWER_S seconds.
+    `pid` is a process in the kernel's network namespace. Raises LabError with the kernel's message
+    if it refuses, or if it does not answer within ANSWER_S seconds.
     """
     in_network_of(pid, lambda: _ask(directory, command))
 
 
 def _ask(directory: Path, command: str) -> None:
-    # The kernel, in its chroot, finds no socket by a path of ours; an abstract name it does. And
-    # the path of a socket ends at 107 characters, that of a run folder may not.
+    # The kernel in its chroot cannot use a path of ours, but an abstract socket name works. The
+    # console's path goes through a descriptor, because a socket's path has at most 107 characters.
     folder = os.open(directory, os.O_PATH)
     console = f"/proc/self/fd/{folder}/mconsole"
     try:
@@ -62,8 +62,11 @@ def _request(command: str) -> bytes:
 
 
 def _receive(ours: socket.socket, console: str) -> bytes:
-    """The next answer. About one request of a hundred lies there until another comes: the kernel
-    has missed its interrupt. So another, harmless one wakes it, and its own answer is not read."""
+    """The next answer.
+
+    The kernel misses the interrupt of about one request in a hundred, which then waits until the
+    next one. So a harmless second request wakes it; nobody reads the answer to that.
+    """
     for _ in range(int(ANSWER_S / _PATIENCE_S)):
         try:
             return ours.recv(_ANSWER.size + 512)

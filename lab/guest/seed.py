@@ -1,4 +1,4 @@
-"""What a guest finds on its second disk: how it starts, keys, and programs (files/init)."""
+"""The guest's second disk: its start script, keys, and programs (read by files/init)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from lab.guest.ssh import Keys
 INSIDE, PREFIX = "169.254.0.2", 30
 """The guest's address at its management interface."""
 
-# An interrupt that comes while another's frames are handed on overwrites what epoll has told of and
-# nobody has looked at yet (epoll_events, arch/um/os-Linux/irq.c): a disk's answer was left unread
-# until the next one came, a minute, or for ever. Threads hand them on where interrupts may come.
-# They go before all else, as interrupts do. Not in an array: there they would still wait behind
-# LIO's threads, for longer than probes take to find a port silent. Its cards are helped on by the
-# next probe, its disk by a block that is read anyway.
+# An interrupt during the delivery of frames overwrites epoll events that are not handled yet
+# (epoll_events, arch/um/os-Linux/irq.c). A disk's answer then stayed unread until the next one: a
+# minute, or for ever. NAPI threads deliver frames while interrupts are enabled. They get the
+# highest priority, like interrupts. An array has no such threads: they would wait behind LIO's
+# threads longer than probes take to find a port silent. There the next probe wakes a card, and a
+# regular read wakes the disk.
 HOST_START = """\
 read -r _ _ _ _ last </proc/loadavg
 for card in /sys/class/net/*/threaded; do echo 1 2>/dev/null >$card; done
@@ -51,7 +51,7 @@ def pack(
     keys: Keys,
     programs: Mapping[str, bytes],
 ) -> bytes:
-    """The tar archive for guest `name`, as KernelHost.prepare() was told of it."""
+    """The tar archive for guest `name`; the arguments are those of KernelHost.prepare()."""
     more = [f"$ip link set vec{len(addresses)} name mgmt0"]
     six = any(":" in address for found in addresses.values() for address in found)
     lines = ["modprobe ipv6"] if six else []  # a module here
@@ -59,7 +59,7 @@ def pack(
         short = interface.removeprefix(f"{name}-")
         lines += [f"$ip link set vec{index} name {short}", f"$ip link set {short} up"]
         for address in addresses[interface]:
-            # busybox does not know of nodad.
+            # busybox has no nodad.
             ip, nodad = ("/bin/ip", " nodad") if ":" in address else ("ip", "")
             lines.append(f"{ip} addr add {address} dev {short}{nodad}")
     text = _START % {
@@ -82,12 +82,12 @@ def pack(
 
 
 def guest_program(name: str) -> bytes:
-    """A program of lab/guest/files, as bytes for `programs` of KernelHost.prepare()."""
+    """The bytes of a program in lab/guest/files, for `programs` of KernelHost.prepare()."""
     return resources.files("lab.guest").joinpath(f"files/{name}").read_bytes()
 
 
 def guest_packages(*names: str) -> dict[str, bytes]:
-    """The modules of Python packages, not of those below, for `programs`: below /run/lab."""
+    """The modules of Python packages, without subpackages, for `programs` in /run/lab."""
     return {
         f"{name.replace('.', '/')}/{module.name}": module.read_bytes()
         for name in names

@@ -1,4 +1,4 @@
-"""Commands in a guest, over SSH (paramiko) on its link-local management interface."""
+"""Commands in a guest by SSH (paramiko) on its link-local management interface."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from lab.waiting import wait_for
 
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # its failures reach us as exceptions
 
-# What paramiko raises where a connection is not there, or not any more.
+# What paramiko raises if there is no connection, or it is lost.
 _GONE = (paramiko.SSHException, OSError, EOFError)
 
 
 @dataclass(frozen=True)
 class Keys:
-    """The keys of one run: what a client proves itself with, and what every guest does."""
+    """The SSH keys of one run: the client's, and the host key of every guest."""
 
     client: paramiko.PKey
     authorized: str
@@ -41,7 +41,7 @@ class Keys:
 
     @classmethod
     def make(cls) -> Keys:
-        """New Ed25519 keys; `host_file` is in dropbear's own format (its signkey/ed25519 code)."""
+        """New Ed25519 keys; `host_file` has dropbear's format (its signkey/ed25519 code)."""
         private = Ed25519PrivateKey.generate()
         text = private.private_bytes(
             serialization.Encoding.PEM,
@@ -67,7 +67,7 @@ def _string(data: bytes) -> bytes:
 
 
 def _take(read: Callable[[int], bytes], into: bytearray) -> None:
-    """Collect what `read` gives until it ends."""
+    """Append the results of `read` to `into` until it ends."""
     with contextlib.suppress(OSError):
         while chunk := read(65536):
             into += chunk
@@ -81,7 +81,7 @@ class SshProcess:
     ) -> None:
         self.runner, self.argv, self._shown = runner, list(argv), shlex.join(argv)
         self._channel = runner.open_channel()
-        # The first line tells the process id, for kill(): exec keeps it.
+        # The first line has the process id for kill(); exec keeps that id.
         try:
             self._channel.exec_command(f"echo $$; exec {self._shown}")
         except _GONE as gone:
@@ -160,8 +160,8 @@ class SshRunner:
     ) -> SshRunner:
         """Connect to `address`:22 from the network namespace of `namespace_pid`.
 
-        Tries until `seconds` are over, then raises WaitTimeout with the last refusal. Raises
-        LabError if the guest shows another host key than the run gave it.
+        Tries for `seconds`, then raises WaitTimeout with the last refusal. Raises LabError if the
+        guest's host key is not the run's.
         """
         attempt = partial(cls._attempt, host, address, keys)
         found = in_network_of(
@@ -179,7 +179,7 @@ class SshRunner:
 
     @classmethod
     def _attempt(cls, host: str, address: str, keys: Keys) -> SshRunner | str:
-        """A connection, or in words why there is none."""
+        """A connection, or the reason why there is none."""
         try:
             sock = socket.create_connection((address, 22), timeout=0.5)
         except OSError as refused:
@@ -192,7 +192,7 @@ class SshRunner:
             transport.start_client(timeout=10.0)
             shown = transport.get_remote_server_key()
             if shown.asbytes() != keys.host_blob:
-                raise LabError(f"{host}: another SSH host key than this run's")
+                raise LabError(f"{host}: its SSH host key is not this run's")
             transport.auth_publickey("root", keys.client)
         except _GONE as refused:
             transport.close()
@@ -200,11 +200,11 @@ class SshRunner:
         return cls(host, transport)
 
     def open_channel(self) -> paramiko.Channel:
-        """A new session channel; raises LabError when the guest is gone."""
+        """A new session channel; raises LabError if the guest is gone."""
         try:
             return self._transport.open_session(timeout=15.0)
         except _GONE as gone:
-            raise LabError(f"{self.host}: the SSH connection is gone ({gone})") from None
+            raise LabError(f"{self.host}: the SSH connection is lost ({gone})") from None
 
     def run(
         self,
@@ -219,7 +219,7 @@ class SshRunner:
         output, errors = bytearray(), bytearray()
         shown = shlex.join(argv)
         with self.open_channel() as channel:
-            # Read as it comes, in paramiko's thread: a full window would stop the command.
+            # Read all the time, because a full window stops the command.
             takers = [
                 threading.Thread(target=_take, args=(read, into), daemon=True)
                 for read, into in ((channel.recv, output), (channel.recv_stderr, errors))

@@ -1,4 +1,4 @@
-"""Observers: what was on the wire, and which addresses the kernel has up where."""
+"""Observers: what is on the wire, and which addresses a kernel has on which interface."""
 
 from lab.observe.addresses import AddressWatcher
 from lab.observe.capture import Capture

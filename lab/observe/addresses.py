@@ -1,4 +1,4 @@
-"""A watcher of the addresses that a kernel has up, which asks nobody but that kernel."""
+"""A watcher of a kernel's addresses; its only source is that kernel."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ IFA_F_DADFAILED = 0x08
 SO_RCVBUFFORCE = 33
 
 BUFFER = 4 << 20
-"""Bytes of notifications that may wait to be read."""
+"""The size in bytes of the queue for unread notifications."""
 
 
 class AddressWatcher:
-    """While it is entered, each address that comes up or goes down becomes an `address` event.
+    """While entered, each address that comes up or goes down becomes an `address` event.
 
-    Watches the network namespace of process `pid` (None: the caller's). `names` maps an interface
-    to what `where` shall be ("a1-p1" -> "p1"); others stand for themselves, loopback and
-    link-local addresses are left out. First come the addresses that are there at the start. If the
-    kernel had more to say than was read in time, a `watch-gap` event says so, and what changed
-    meanwhile follows, late. Times are those of receipt, Unix seconds, never going back. Raises
-    Missing where the namespace cannot be entered.
+    It watches the network namespace of process `pid` (None: the caller's). `names` maps an
+    interface to the `where` of its events ("a1-p1" -> "p1"); others keep their names. Loopback and
+    link-local addresses are left out. The first events are the addresses at the start. If the
+    kernel drops notifications, a `watch-gap` event says so, and the missed changes follow late.
+    Times are those of receipt, in Unix seconds, and never go back. Raises Missing if the namespace
+    cannot be entered.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class AddressWatcher:
         self._thread = threading.Thread(target=self._run, name="address-watcher", daemon=True)
 
     def __enter__(self) -> AddressWatcher:
-        """Start watching; the addresses that are up are on the timeline when this returns."""
+        """Start watching; on return the present addresses are on the timeline."""
         self._thread.start()
         self._ready.wait(10.0)
         if self._error:
@@ -68,10 +68,10 @@ class AddressWatcher:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop, once everything that the kernel has said so far is on the timeline."""
+        """Put all notifications so far on the timeline, then stop."""
         self._close()
         if self._error and error is None:
-            raise LabError(f"the watcher of addresses broke: {self._error}") from self._error
+            raise LabError(f"the address watcher broke: {self._error}") from self._error
 
     def _close(self) -> None:
         os.close(self._stopped)
@@ -96,7 +96,7 @@ class AddressWatcher:
             self._ready.set()
 
     def _enter_namespace(self) -> None:
-        """Move this thread, and only it, to the namespace; it ends there."""
+        """Move this thread, and only this one, into the namespace."""
         if self._pid is None:
             return
         try:
@@ -112,7 +112,7 @@ class AddressWatcher:
             readable, _, _ = select.select([sock, self._wake], [], [])
             if sock in readable:
                 self._receive(sock)
-            elif readable:  # asked to stop, and nothing is left to read
+            elif readable:  # told to stop, and nothing is left to read
                 return
 
     def _receive(self, sock: socket.socket) -> None:
@@ -129,7 +129,7 @@ class AddressWatcher:
             self._note(t, message)
 
     def _catch_up(self, sock: socket.socket) -> None:
-        """After an overflow: take what is left in the queue, then the kernel's present state."""
+        """After an overflow: read the rest of the queue, then the kernel's present state."""
         with contextlib.suppress(BlockingIOError):
             while True:
                 try:
@@ -144,11 +144,10 @@ class AddressWatcher:
         self._dump()
 
     def _dump(self) -> None:
-        """Ask for all addresses, and bring what is known in line with the answer.
+        """Ask the kernel for all addresses and note each difference.
 
-        On a socket of its own, so that answers and notifications do not mix. A notification from
-        before the answer, read after it, changes nothing in the end: the last word on each address
-        is the same.
+        The question has its own socket, so that answers and notifications do not mix. An older
+        notification that is read after the answer does no harm: the last one of each address wins.
         """
         listed = set()
         with IPRoute() as route:
@@ -167,7 +166,7 @@ class AddressWatcher:
             return
         failed = int(message.get_attr("IFA_FLAGS") or message["flags"]) & IFA_F_DADFAILED
         if kind == RTM_NEWADDR and not failed:
-            if key not in self._up:  # the kernel repeats itself, on a change of lifetime or flags
+            if key not in self._up:  # the kernel notifies again of a change of lifetime or flags
                 self._change(t, key, self._name(key[0], message), "add")
         elif key in self._up:
             self._change(t, key, self._up[key], "del")
@@ -202,5 +201,5 @@ def _key(message: Any) -> tuple[int, str]:
 
 
 def is_local(address: str) -> bool:
-    """Whether it is a loopback or link-local address, of which no observer tells."""
+    """Whether `address` is a loopback or link-local one; observers leave these out."""
     return address.startswith(("127.", "169.254.", "fe80:")) or address == "::1"

@@ -1,9 +1,8 @@
 """Capture filters that keep the control traffic of iSCSI and drop its data.
 
-A filter sees one segment at a time, so a PDU is known only by the first four bytes of a segment.
-That finds what starts a segment: every login (it has the connection to itself) and nearly all
-else. A PDU that follows another one in the same segment is not found; `full=True` of Capture keeps
-everything where that matters.
+A filter sees one segment at a time and knows a PDU by the first four bytes of the segment. That
+finds every login, which is alone on its connection, and nearly all other control PDUs. It misses a
+PDU that follows another one in the same segment; `full=True` of Capture keeps everything.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ PDUS: tuple[tuple[int, int], ...] = (
     (0xFFFFFFFF, 0x32800000),  # Asynchronous Message (11.9)
     (0xFFFF00FF, 0x3F800000),  # Reject, any reason (11.17)
 )
-"""Mask and value of the first four bytes; the immediate bit (0x40) of requests is masked out."""
+"""Mask and value of the first four bytes, without the immediate bit (0x40) of requests."""
 
 TEXTS = ("Init", "Sess", "Auth", "Targ", "Send", "CHAP", "Head")
-"""How the text of a login or discovery begins: some senders put it in a segment of its own."""
+"""Beginnings of login and discovery texts; some senders put the text in its own segment."""
 
 
 def _first_word(at: str) -> str:
@@ -42,8 +41,8 @@ def _first_word(at: str) -> str:
 def control_filter(ports: Sequence[int] = (3260,)) -> str:
     """A pcap-filter(7) expression: ARP, neighbour discovery, TCP SYN/FIN/RST, control PDUs.
 
-    `ports` are the TCP ports of iSCSI. IPv6 is matched by offset, as `tcp[]` is IPv4 only;
-    extension headers are not looked through.
+    `ports` are the TCP ports of iSCSI. IPv6 is matched by offset, because `tcp[]` is IPv4 only;
+    packets with extension headers are missed.
     """
     at_port = "(" + " or ".join(f"tcp port {p}" for p in ports) + ")"
     four = _first_word("tcp[((tcp[12] & 0xf0) >> 2):4]")
@@ -63,15 +62,15 @@ class _Program(ctypes.Structure):
 
 @contextlib.contextmanager
 def compiled(expression: str) -> Iterator[bytes]:
-    """`expression` as SO_ATTACH_FILTER takes it (`struct sock_fprog`), valid while entered.
+    """`expression` as a `struct sock_fprog` for SO_ATTACH_FILTER, valid while entered.
 
-    Compiled by libpcap for Ethernet. Raises Missing where libpcap is not installed, and ValueError
-    where the expression is wrong.
+    libpcap compiles it for Ethernet. Raises Missing if libpcap is not installed, ValueError if the
+    expression is wrong.
     """
     try:
         pcap = ctypes.CDLL("libpcap.so.0.8")
     except OSError:
-        raise Missing("libpcap is not there; install it: sudo apt-get install tshark") from None
+        raise Missing("libpcap is not installed; run: sudo apt-get install tshark") from None
     pcap.pcap_open_dead.restype = ctypes.c_void_p
     pcap.pcap_geterr.restype = ctypes.c_char_p
     handle = ctypes.c_void_p(pcap.pcap_open_dead(1, 65535))

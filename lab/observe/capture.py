@@ -1,4 +1,4 @@
-"""Recording what passes the switch's ports."""
+"""A recorder of the frames at the switch's ports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lab.timeline import Timeline
 
 SNAPLEN = 65535
 FULL_SNAPLEN = 1024
-"""Enough for the text of a login, in one piece for a host that leaves out the security stage."""
+"""Bytes kept of a frame; enough for the login text of a host without security stage."""
 LARGEST = 200_000_000
 
 # linux/if_packet.h, linux/if_ether.h, asm-generic/socket.h
@@ -30,18 +30,17 @@ PCAP_NANOSECONDS = struct.pack("=IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, SNAPLEN, 1)
 
 
 class Capture:
-    """While it is entered, records `interfaces` (name of the place -> interface) to pcap files.
+    """While entered, records `interfaces` (name of the place -> interface) to pcap files.
 
-    One file a place, `<directory>/<where>.pcap`: the control traffic in full, or, with `full`,
-    everything, cut to 1024 bytes a frame and ended at 200 MB. Recording has begun when `__enter__`
-    returns, and all that passed before `__exit__` is in the files when that returns. Frames that
-    were lost become a `watch-gap` event on `timeline`. An interface may go down and up again
-    meanwhile. Raises Missing where packet sockets are not allowed, and LabError where there is no
-    such interface.
+    Each place has a file, `<directory>/<where>.pcap`. It holds the control traffic in full. With
+    `full` it holds all frames, cut to 1024 bytes each, up to 200 MB. Recording runs when
+    `__enter__` returns. When `__exit__` returns, the files hold every earlier frame. Lost frames
+    become a `watch-gap` event on `timeline`. An interface may go down and up again. Raises Missing
+    if packet sockets are forbidden, LabError if there is no such interface.
 
-    A packet socket of our own, as the usual recorders do not fit here: tcpdump insists on changing
-    user, which fails in the user namespace of an ordinary user (`-Z root` too), and dumpcap loses
-    what the kernel has not handed over when it is stopped, up to the last 0.6 s.
+    The packet socket is ours because the usual recorders do not fit. tcpdump changes its user,
+    which fails in the user namespace of an ordinary user (`-Z root` too). dumpcap, when stopped,
+    loses frames that the kernel has not handed over, up to the last 0.6 s.
     """
 
     def __init__(
@@ -64,7 +63,7 @@ class Capture:
         self._lost: dict[str, str] = {}
 
     def __enter__(self) -> Capture:
-        """Start recording; nothing stays open if one of the interfaces cannot be recorded."""
+        """Start recording; if one interface fails, all are closed again."""
         try:
             for where, interface in self._interfaces.items():
                 self.files[where].parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +80,7 @@ class Capture:
 
     def _open(self, interface: str) -> socket.socket:
         try:
-            # Protocol 0 receives nothing until bind, so that no frame comes in unfiltered.
+            # With protocol 0 it receives nothing until bind, so no unfiltered frame comes in.
             sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         except PermissionError:
             raise Missing(
@@ -90,7 +89,7 @@ class Capture:
             ) from None
         try:
             sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-            for option in (SO_RCVBUFFORCE, socket.SO_RCVBUF):  # the first asks for a privilege
+            for option in (SO_RCVBUFFORCE, socket.SO_RCVBUF):  # the first needs a privilege
                 try:
                     sock.setsockopt(socket.SOL_SOCKET, option, 8 << 20)
                     break
@@ -112,7 +111,7 @@ class Capture:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop recording, with all that was seen written out."""
+        """Write out all frames so far and stop recording."""
         os.close(self._stopped)
         self._thread.join(10.0)
         os.close(self._wake)
@@ -142,13 +141,13 @@ class Capture:
             places[sock.fileno()] = where
         stopping = False
         while not stopping:
-            # The sockets' queues are read to their end once more after the wish to stop was seen.
+            # After the order to stop, the queues are read to their end once more.
             ready = dict(poll.poll())
             stopping = self._wake in ready
             for where in places.values() if stopping else [places[fd] for fd in ready]:
                 try:
                     self._drain(where)
-                except OSError as broken:  # a full disk: say so, and go on elsewhere
+                except OSError as broken:  # a full disk: note it and keep the other files going
                     self._lost.setdefault(where, f"not written: {broken}")
 
     def _drain(self, where: str) -> None:
@@ -159,7 +158,7 @@ class Capture:
             except BlockingIOError:
                 break
             except OSError as went:
-                if went.errno == errno.ENETDOWN:  # said once when the interface goes down
+                if went.errno == errno.ENETDOWN:  # comes once when the interface goes down
                     continue
                 raise
             if out.tell() > LARGEST:

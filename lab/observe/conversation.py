@@ -1,4 +1,4 @@
-"""What packets mean: who logged in where with what answer, and who claimed which address."""
+"""The meaning of packets: logins and their answers, Async Messages, claims of addresses."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ SERVED = {SCSI_ANSWER, DATA_IN, READY_TO_TRANSFER}
 OF_TARGET = {LOGIN_ANSWER, TEXT_ANSWER, LOGOUT_ANSWER, ASYNC, *SERVED}
 FULL_FEATURE = 3
 ASIDE = "-aside"
-"""How the iSCSI name ends with which a lab asks something of the array beside the host's initiator:
-the events of such a connection are of another kind, so that none is taken for the host's own."""
+"""The end of the iSCSI name of the lab's own logins, which come beside those of the initiator.
+
+Their events have kinds of their own, so that none counts as the host's."""
 
 
 @dataclass
 class _Connection:
-    """What is known of one TCP connection, from initiator to portal."""
+    """One TCP connection from initiator to portal."""
 
     initiator: str
     portal: str
@@ -35,11 +36,11 @@ class _Connection:
     ended: bool = False
     served: bool = False
     proved: list[str] = field(default_factory=list)
-    """Who has shown a proof by CHAP: "host", "target". Whether it was right, the answer tells."""
+    """Who sent a CHAP proof: "host", "target". The login's answer says whether it was right."""
 
 
 class Conversations:
-    """Takes packets in the order of time and gives the events that they amount to."""
+    """Takes packets in order of time and returns their events."""
 
     def __init__(self, hosts: Mapping[str, str]) -> None:
         self._hosts = {ip_of(address): name for address, name in hosts.items()}
@@ -60,7 +61,7 @@ class Conversations:
             self._claim(packet, where, packet.one("icmpv6.nd.na.target_address"), mac, unsolicited)
         elif packet.one("iscsi.opcode"):
             opcodes = packet.all("iscsi.opcode")
-            # The same segment at another place, or sent again, is no new event.
+            # The same segment at another place, or a retransmission, is no new event.
             key = (packet.source, packet.destination, packet.one("tcp.seq_raw"), *opcodes)
             if key not in self._seen:
                 self._seen.add(key)
@@ -69,7 +70,7 @@ class Conversations:
             self._end(packet)
 
     def events(self) -> list[Event]:
-        """All events, sorted by time; a login that was never answered has status None."""
+        """All events, sorted by time; a login without an answer has status None."""
         found = list(self._events)
         for connection in self._connections.values():
             answers = connection.answers
@@ -106,7 +107,7 @@ class Conversations:
         ends = (packet.source, packet.destination)
         initiator, portal = ends[::-1] if opcodes & OF_TARGET else ends
         found = self._connections.get((initiator, portal))
-        # A login on a connection that has had its answer: the same port numbers, used again.
+        # A login after the answer to a login: a new connection with the same port numbers.
         if found is None or (LOGIN in opcodes and found.answers):
             if found is not None:
                 self._connections[initiator, f"{portal}#{id(found)}"] = found
@@ -144,7 +145,7 @@ class Conversations:
             self._add(packet.t, connection, "async", event=event, parameters=parameters)
 
     def _end(self, packet: Packet) -> None:
-        """The first end of a connection that has carried iSCSI: who hung up."""
+        """Note who hung up first on a connection that carried iSCSI."""
         ends = (packet.source, packet.destination)
         by = "host" if ends in self._connections else "array"
         found = self._connections.get(ends if by == "host" else ends[::-1])
@@ -155,7 +156,7 @@ class Conversations:
 
     def _answer(self, packet: Packet, connection: _Connection, keys: list[str]) -> None:
         status = packet.number("iscsi.login.status")
-        # One event a login: an exchange of several steps is over when it enters full feature phase.
+        # One event per login: a login of several steps is over in full feature phase.
         over = packet.number("iscsi.login.T") and packet.number("iscsi.login.nsg") == FULL_FEATURE
         if status == 0 and not over:
             return

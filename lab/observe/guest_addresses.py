@@ -1,4 +1,4 @@
-"""A watcher of the addresses that a guest's kernel has up: `ip monitor`, in the guest."""
+"""A watcher of a guest kernel's addresses: `ip monitor` in the guest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lab.observe.addresses import is_local
 from lab.timeline import Timeline
 from lab.waiting import wait_for
 
-# What ip(8) prints with -o, and with -ts before it the time; "Deleted" only when monitoring.
+# A line of ip(8) with -o; -ts puts the time first. "Deleted" comes only from `ip monitor`.
 _LINE = re.compile(
     r"(?:\[(?P<time>[^\]]+)\] ?)?(?P<deleted>Deleted )?\d+: (?P<interface>\S+)\s+inet6? "
     r"(?P<address>[0-9a-f.:]+)[/ ]"
@@ -26,10 +26,9 @@ _MARK = "192.0.2.1"  # TEST-NET-1, RFC 5737: no address of a lab
 
 
 class GuestAddressWatcher:
-    """While it is entered, each address that comes up or goes down becomes an `address` event.
+    """AddressWatcher for the kernel of the guest that `runner` reaches.
 
-    As AddressWatcher, for the kernel of a guest that `runner` reaches; `log` is for what ip says
-    beside that. Times are the guest's, of when it was told.
+    Other output of ip goes to `log`. Times are those of the notification, by the guest's clock.
     """
 
     def __init__(
@@ -40,7 +39,7 @@ class GuestAddressWatcher:
         self._listens = threading.Event()
 
     def __enter__(self) -> GuestAddressWatcher:
-        """Start watching; the addresses that are up are on the timeline when this returns."""
+        """Start watching; on return the present addresses are on the timeline."""
         self._process = self._runner.start(
             ["ip", "-o", "-ts", "monitor", "address"],
             log=self._log, on_line=self._hear, env={"TZ": "UTC0"},
@@ -52,7 +51,7 @@ class GuestAddressWatcher:
         return self
 
     def _call(self) -> bool:
-        """Change something of our own, which it tells if it listens; whether it has told any."""
+        """Add and delete an address of our own; True if the monitor has reported anything."""
         for act in ("add", "del"):
             self._runner.run(["ip", "address", act, f"{_MARK}/32", "dev", "lo"], check=False)
         return self._listens.wait(0.05)
@@ -77,13 +76,13 @@ class GuestAddressWatcher:
 
     def _change(self, t: float, key: tuple[str, str], op: str) -> None:
         if (key in self._up) == (op == "add"):
-            return  # the kernel repeats itself, on a change of lifetime or flags
+            return  # the kernel notifies again of a change of lifetime or flags
         (self._up.add if op == "add" else self._up.discard)(key)
         where, address = key
         self._timeline.add(where, "address", t=t, address=address, op=op, source="kernel")
 
     def lost(self) -> None:
-        """The guest's power was cut: no address is up any more."""
+        """Record that all addresses went down with the guest's power."""
         for key in sorted(self._up):
             self._change(time.time(), key, "del")
 
@@ -94,5 +93,5 @@ class GuestAddressWatcher:
         trace: TracebackType | None,
     ) -> None:
         """Stop."""
-        with contextlib.suppress(LabError):  # the guest may be gone, and it with it
+        with contextlib.suppress(LabError):  # ip may be gone with the guest
             self._process.kill()

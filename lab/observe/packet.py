@@ -1,4 +1,4 @@
-"""One packet as tshark printed it."""
+"""One packet in tshark's output."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ FIELDS = (
     "iscsi.parameter2",
     "iscsi.parameter3",
 )
-"""What tshark is asked to print, tab separated; several values of one field are separated by US."""
+"""The fields that tshark prints, separated by tabs; several values of a field by US (0x1f)."""
 
 
 @dataclass(frozen=True)
 class Packet:
-    """The fields of one packet: lists, empty where it has no such field."""
+    """The fields of one packet: name -> values; absent fields have no entry."""
 
     fields: dict[str, list[str]]
 
@@ -64,22 +64,22 @@ class Packet:
 
     @property
     def interface(self) -> int:
-        """Which of the merged files it is from."""
+        """The index of its file among the merged ones."""
         return self.number("frame.interface_id")
 
     @property
     def t(self) -> float:
-        """When it was captured, Unix seconds."""
+        """The time of capture, Unix seconds."""
         return float(self.one("frame.time_epoch"))
 
     @property
     def source(self) -> str:
-        """Its TCP source, as a portal is written."""
+        """Its TCP source in the form of a portal."""
         return self._portal("src")
 
     @property
     def destination(self) -> str:
-        """Its TCP destination, as a portal is written."""
+        """Its TCP destination in the form of a portal."""
         return self._portal("dst")
 
     def _portal(self, end: str) -> str:
@@ -88,7 +88,7 @@ class Packet:
 
 
 def parse(line: str) -> Packet:
-    """A line of tshark's output."""
+    """The packet in a line of tshark's output."""
     values = line.split("\t")
     pairs = zip(FIELDS, values, strict=False)
     return Packet({name: value.split("\x1f") for name, value in pairs if value})
