@@ -62,7 +62,10 @@ class Runner(Protocol):
         stdin: str | None = None,
         check: bool = True,
     ) -> Result:
-        """Run `argv` to its end; CommandFailed if it fails (unless `check` is False) or hangs."""
+        """Run `argv` to its end and return its result.
+
+        Raises CommandFailed if it fails (unless `check` is False) or outlasts `seconds`.
+        """
 
     def start(
         self,
@@ -148,7 +151,7 @@ class LocalProcess:
         if self._unread:
             broken, self._unread = self._unread, None
             told = f"{type(broken).__name__}: {broken}"
-            raise LabError(f"{self.host}: output of {self._name} was lost: {told}") from broken
+            raise LabError(f"{self.host}: lost output of {self._name}: {told}") from broken
         return status
 
     @property

@@ -102,7 +102,7 @@ def _unshare() -> None:
         return
     if _libc.unshare(_ALL | _CLONE_NEWUSER) != 0:
         reason = os.strerror(ctypes.get_errno())
-        raise Missing(f"this machine lets you make no namespaces ({reason}); {HOW_TO_ALLOW}")
+        raise Missing(f"this machine forbids namespaces ({reason}); {HOW_TO_ALLOW}")
     try:
         # setgroups must be denied before an unprivileged gid_map (user_namespaces(7)).
         Path("/proc/self/setgroups").write_text("deny")
@@ -115,7 +115,7 @@ def _unshare() -> None:
 def _prepare_mounts() -> None:
     mount("none", Path("/"), flags=_MS_REC | _MS_PRIVATE)
     mount("proc", Path("/proc"), "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
-    # The interfaces in /sys belong to the network namespace that mounted it.
+    # /sys shows the interfaces of the network namespace that mounted it.
     mount("sysfs", Path("/sys"), "sysfs", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
 
 
@@ -183,7 +183,7 @@ def _run_and_exit(work: Callable[[], int]) -> None:
 
 
 def run(work: Callable[[], int]) -> int:
-    """Run `work` in a sandbox of its own and return its exit status (130 when interrupted).
+    """Run `work` in a new sandbox and return its exit status (130 if interrupted).
 
     The calling process must have one thread; it stays in its own namespaces. If the machine forbids
     the namespaces, the status is 3 and the reason is on standard error.
@@ -210,7 +210,7 @@ def run(work: Callable[[], int]) -> int:
 
 
 def _exit_with(part: Callable[[], int]) -> None:
-    """End this process with the status that `part` returns; nothing unwinds past here."""
+    """End this process with the status that `part` returns; no exception gets past this."""
     status = _BUG
     try:
         status = part()

@@ -1,1 +1,1 @@
-"""Measurements, each beside an alternative in the same run."""
+"""Measurements, each against an alternative in the same run."""

@@ -1,4 +1,4 @@
-"""Does the controller take a port for dead that is not, when the machine is as busy as can be?"""
+"""False alarms: how often the controller calls a good port dead on a fully loaded machine."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from lab.timeline import Timeline
 from lab.topology import loading
 
 ALARMS = {"port-down", "suspect", "moved", "no-port-left"}
-"""What a controller says of a port or address that it has given up."""
+"""The controller's events that mean a port is given up."""
 
 
 @contextmanager
 def _busy(log: Path) -> Iterator[None]:
-    """One process for each processor that does nothing but count."""
+    """Keep every processor busy with a process of its own."""
     processes = []
     try:
         for _ in range(os.cpu_count() or 1):
@@ -41,9 +41,9 @@ def _busy(log: Path) -> Iterator[None]:
 def run(
     image: Image, work: Path, minutes: float, probing: Probing, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Watch a lab that has no fault for `minutes`, a host writing and every processor busy.
+    """Watch a lab without faults for `minutes` while a host writes and every processor is busy.
 
-    Needs the sandbox. Returns the alarms (there should be none), and the checks of the disk.
+    Needs the sandbox. Returns the alarms (none is good), the verdict and the checks of the disk.
     """
     (work / ".work").mkdir()
     timeline = Timeline()

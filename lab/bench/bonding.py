@@ -1,4 +1,4 @@
-"""The method `bonding`: all ports of an array with its own kernel are slaves of one bond."""
+"""The method `bonding`: the ports of an array with its own kernel are slaves of one bond."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from contextlib import contextmanager
 from lab.run.lab import Lab
 
 ARP_INTERVAL_MS = 100
-"""How often the bond asks the hosts for signs of life; it gives a slave up after two to three of
-them. Its other way, the carrier (miimon), a guest's card does not tell (see lab/guest)."""
+"""Milliseconds between the bond's ARP requests to the hosts; it gives a slave up after two to
+three. miimon is no choice: a guest's card does not report its carrier (see lab/guest)."""
 
 _ACTIVE = "/sys/class/net/bond0/bonding/active_slave"
 
 
 @contextmanager
 def bonded(lab: Lab) -> Iterator[None]:
-    """Put the ports into an active-backup bond, which has all addresses; ends with the array."""
+    """Put the ports into an active-backup bond with all addresses; it ends with the array."""
     array, spec = lab.array, lab.array.spec
     hosts = ",".join(str(h.addresses[0].ip) for h in lab.setup.topo.initiators.values())
     ports = [array.interface(port.name) for port in spec.ports]
@@ -40,7 +40,7 @@ def bonded(lab: Lab) -> Iterator[None]:
 
 
 def active_port(lab: Lab, _address: str) -> str:
-    """The port that carries everything now."""
+    """The bond's active port; '' if there is none."""
     active = lab.array.runner.run(["cat", _ACTIVE]).output.strip()
     names = {lab.array.interface(port.name): port.name for port in lab.array.spec.ports}
     return names.get(active, "")

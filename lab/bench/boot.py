@@ -1,4 +1,4 @@
-"""How long a host takes until it can be used, beside its bare kernel, in alternation."""
+"""Boot times: of a host until its first command, and of its bare kernel, in turn."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from lab.timeline import Timeline
 
 @dataclass(frozen=True)
 class BootTimes:
-    """Seconds, one of each kind for each trial.
+    """Seconds, one figure of each kind per trial.
 
-    `bare`: the release's kernel as it comes, until it starts init. `trimmed`: the same with the
-    options that hosts boot with. `ready`: a host, until a command over SSH has ended. `two_ready`:
-    two hosts at once.
+    `bare`: the release's kernel without options until it starts init. `trimmed`: the same with the
+    options of hosts. `ready`: a host until a command over SSH has ended. `two_ready`: two hosts at
+    once.
     """
 
     bare: list[float]
@@ -42,7 +42,7 @@ class BootTimes:
 
 
 def measure(image: Image, work: Path, trials: int) -> BootTimes:
-    """Boot each kind `trials` times, one after the other; needs the sandbox, and `work` empty."""
+    """Boot each kind `trials` times, in turn; needs the sandbox and an empty folder `work`."""
     sandbox.mount_tmpfs(work)
     space, keys, timeline = GuestSpace.prepare(image, work), Keys.make(), Timeline()
     hosts = [KernelHost(name) for name in ("h1", "h2")]

@@ -1,4 +1,4 @@
-"""Many failovers in a row on one lab, under load: does anything wear out?"""
+"""Many failovers in a row on one lab under load: is data lost, does the controller grow?"""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from lab.waiting import wait_for
 
 _HOLD_S = 0.3
 _AFTER_S = 1.0
-"""How long after a fault a gap is still taken to be its own."""
+"""Seconds after a fault within which a gap counts as its stall."""
 
 
 def run(image: Image, work: Path, count: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Pull the cable of the port that serves `count` times; needs the sandbox.
+    """Pull the cable of the serving port `count` times; needs the sandbox.
 
-    Returns the verdict, its checks, the distribution of the stall in milliseconds, and what the
-    controller had of memory (KiB) and descriptors after the first failover and after the last.
+    Returns the verdict, its checks, the distribution of the stall in milliseconds, and the
+    controller's memory (KiB) and descriptors after the first and the last failover.
     """
     (work / ".work").mkdir()
     timeline = Timeline()
@@ -80,15 +80,15 @@ def run(image: Image, work: Path, count: int, say: Callable[[str], None]) -> dic
 
 
 def level(first: dict[str, int], last: dict[str, int], restarts: int) -> checks.Finding:
-    """Whether the controller ended with what it began with: a tenth of memory, two descriptors."""
+    """Whether the controller stayed level: at most 10 % more memory and two more descriptors."""
     worn = (
         restarts > 0
         or last["memory_kib"] > first["memory_kib"] * 1.1
         or last["descriptors"] > first["descriptors"] + 2
     )
     verdict = checks.Verdict.FAIL if worn else checks.Verdict.PASS
-    text = f"The controller had {first} after the first failover, {last} after the last; "
-    return checks.Finding("controller_level", verdict, f"{text}{restarts} restarts.")
+    text = f"The controller had {first} after the first failover and {last} after the last; "
+    return checks.Finding("controller_level", verdict, f"{text}it restarted {restarts} times.")
 
 
 def stalls(timeline: Timeline) -> list[float]:
@@ -97,11 +97,11 @@ def stalls(timeline: Timeline) -> list[float]:
     began = [e["t"] for e in timeline.events("fault") if e["phase"] == "begin"]
     found = []
     for t, following in pairwise([*began, float("inf")]):
-        until = min(t + _AFTER_S, following)  # what the next fault does is the next one's
+        until = min(t + _AFTER_S, following)  # later gaps belong to the next fault
         last = bisect_left(done, until) + (until < following)
         near = done[max(0, bisect_left(done, t) - 2) : last]
         if len(near) < 2:
-            raise LabError("no I/O was completed around a fault")
+            raise LabError("no I/O completed around a fault")
         found.append(max(b - a for a, b in pairwise(near)) * 1000)
     return found
 
@@ -111,7 +111,7 @@ def _started(timeline: Timeline) -> list[dict[str, Any]]:
 
 
 def _used(timeline: Timeline) -> dict[str, int]:
-    """Memory in KiB and open descriptors of the controller that started last (proc(5))."""
+    """Memory in KiB and open descriptors of the latest controller process (proc(5))."""
     process = Path(f"/proc/{_started(timeline)[-1]['pid']}")
     pages = int((process / "statm").read_text().split()[1])
     return {"memory_kib": pages * 4, "descriptors": len(list((process / "fd").iterdir()))}

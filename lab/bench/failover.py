@@ -1,4 +1,4 @@
-"""How long a host's disk stands still when its port dies, by method: measured in alternation."""
+"""The stall of a host's disk when its port dies, for several methods that take turns."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from lab.topology import loading
 from lab.waiting import wait_for
 
 ROUND = 5
-"""Failovers on one lab, before the next method has its turn."""
+"""Failovers on one lab before the next method's turn."""
 FAULTS = {"carrier": faults.cable_pulled, "silent": faults.port_silenced}
 _RECOVERY_SECONDS = 90.0
 _BEFORE_S = 0.1
@@ -32,11 +32,10 @@ _BEFORE_S = 0.1
 
 @dataclass(frozen=True)
 class Sample:
-    """One failover, in milliseconds since the fault, None where there was no such moment.
+    """One failover; times are milliseconds since the fault, None if the moment did not come.
 
-    `stall`: the longest gap in completed I/O. `detected`: something was first done about it (an
-    address left its port). `acted`: the address was up on the new port. `survived`: the same
-    session, with no I/O error.
+    `stall`: the longest gap in completed I/O. `detected`: the address left its old port. `acted`:
+    the address was up on the new port. `survived`: the same session, without I/O error.
     """
 
     stall: float
@@ -53,17 +52,17 @@ def run(
     say: Callable[[str], None],
     probing: Probing,
 ) -> dict[str, Any]:
-    """Measure `trials` failovers of each method and return what --json prints.
+    """Measure `trials` failovers of each method and return the object that --json prints.
 
-    The methods take turns, ROUND failovers at a time, each on a lab of its own. Raises BadInput
-    for an unknown method or fault, Missing where a method's program is not installed.
+    The methods take turns, ROUND failovers at a time, each on its own lab. Raises BadInput for an
+    unknown method or fault, Missing if a method's program is not installed.
     """
     if fault not in FAULTS:
-        raise BadInput(f"no fault {fault!r}; there are {', '.join(FAULTS)}, power")
+        raise BadInput(f"no fault {fault!r}; choose one of {', '.join(FAULTS)}, power")
     methods = []
     for name in method_names:
         if name not in METHODS:
-            raise BadInput(f"no method {name!r}; there are {', '.join(METHODS)}")
+            raise BadInput(f"no method {name!r}; choose one of {', '.join(METHODS)}")
         METHODS[name].require()
         methods.append(METHODS[name])
     samples: dict[str, list[Sample]] = {method.name: [] for method in methods}
@@ -75,7 +74,7 @@ def run(
             found = in_sandbox(partial(_round, method, fault, count, image, probing))
             samples[method.name] += [Sample(**s) for s in found["samples"]]
             for what, version in found["versions"].items():
-                # Another array than the others': its own line.
+                # A method with another kind of array gets a line of its own.
                 known = versions.setdefault(what, version)
                 if known != version:
                     versions[f"{what} ({method.name})"] = version
@@ -91,7 +90,7 @@ def run(
 
 
 def summary(samples: Sequence[Sample]) -> dict[str, Any]:
-    """The distribution of the stall in milliseconds, and medians of detection and action."""
+    """The distribution of the stall and the medians of `detected` and `acted`, milliseconds."""
     stalls = sorted(s.stall for s in samples)
     return {
         "stall_ms": distribution(stalls),
@@ -137,17 +136,17 @@ def _round(
         found: dict[str, Any] = {"samples": [], "versions": lab.versions()}
         try:
             for _ in range(count):
-                # A session of its own for each, for TCP remembers: after some losses a host sends
-                # a write of 4 KiB in pieces, and where only the last is lost there is no tail-loss
-                # probe before 200 ms (tcp_schedule_loss_probe, net/ipv4/tcp_output.c). How it is
-                # with many on one connection, `lab bench endurance` measures.
+                # A new session for each failover, because TCP remembers losses: a host then splits
+                # a write of 4 KiB, and if only the last piece is lost, the tail-loss probe comes
+                # after 200 ms (tcp_schedule_loss_probe, net/ipv4/tcp_output.c). `lab bench
+                # endurance` measures many failovers on one connection.
                 h1.login()
                 h1.start_writing()
                 found["samples"].append(asdict(_failover(lab, h1, method, fault)))
                 h1.stop_writing()
                 h1.initiator.logout(lab.array.spec.iqn)
         except WaitTimeout as late:
-            # The host did not come back, or the method not home: that is a result, not the end.
+            # The host did not come back, or the address did not go home. That is a result too.
             found["ended"] = str(late)
         return found
 
@@ -178,9 +177,9 @@ def _failover(lab: Lab, h1: LabHost, method: Method, fault: str) -> Sample:
 def _sample(timeline: Timeline, host: str, address: str, began: float, until: float) -> Sample:
     io = [e for e in timeline.events("io", host) if began - 5 < e["t"] <= until]
     done = [e["t"] for e in io if e["status"] == "ok" and e["t"] >= began - _BEFORE_S]
-    # Only what begins about the fault: the way home, later, may have a gap of its own.
+    # Only gaps near the fault; the later way home may have a gap of its own.
     if not done or done[-1] <= began:
-        raise LabError("no I/O was completed after the fault")
+        raise LabError("no I/O completed after the fault")
     stall = max(gaps(done, began - _BEFORE_S, until), key=lambda gap: gap.ms)
     moves = [
         e

@@ -1,4 +1,4 @@
-"""Running a measurement in a sandbox and getting its figures back."""
+"""Run a measurement in a sandbox and return its figures."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from lab.guest import image as release
 
 
 def in_sandbox(measure: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
-    """Call `measure` in a sandbox with an empty folder to work in, and return what it returned.
+    """Call `measure` with an empty work folder in a sandbox, and return its result.
 
-    The folder is in memory, and goes with the sandbox, however that ends. Raises KeyboardInterrupt
-    when it was interrupted, BadInput without a place for it, and LabError when it gave no figures.
+    The folder is in memory and ends with the sandbox. Raises KeyboardInterrupt if interrupted,
+    BadInput if the folder cannot be made, and LabError if there are no figures.
     """
     work = release.scratch()
     with os.fdopen(os.memfd_create("answer"), "w+") as answer:
 
         def inside() -> int:
-            sandbox.mount_tmpfs(work)  # in there only: each sandbox sees its own
+            sandbox.mount_tmpfs(work)  # only this sandbox sees it
             try:
                 json.dump(measure(work), answer)
                 answer.flush()

@@ -1,4 +1,4 @@
-"""The ways in which an address gets from a dead port to a live one, measured side by side."""
+"""The failover methods that `lab bench failover` compares."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _NOBODY = Policy(controller=False, redirect="fixed", fixed=_FIXED, hold_s=1.3)
 
 
 def _owner(lab: Lab, address: str) -> str:
-    """The port that has `address`, "" while it is on none or on two."""
+    """The port that has `address`; "" while it is on none or on two."""
     owners = lab.array.owners(address)
     return owners.pop() if len(owners) == 1 else ""
 
 
 @dataclass(frozen=True)
 class Method:
-    """One way: what it is, the array's policy, and what runs in the array meanwhile.
+    """One failover method: its description, the array's policy, and what runs in the array.
 
-    `port_of` says which port carries an address, `goes_home` whether it returns to its port when
-    that is back, and `program` (of the Debian package `package`) is what must be installed.
+    `port_of` returns the port that carries an address. `goes_home`: the address returns when its
+    port is back. `program`, of the Debian package `package`, must be installed.
     """
 
     name: str
@@ -46,13 +46,13 @@ class Method:
     package: str = "iproute2"
 
     def require(self) -> str:
-        """The path of its program; Missing if it is not installed."""
+        """The path of its program; raises Missing if it is not installed."""
         return require(self.program, self.package)
 
 
 @dataclass(frozen=True)
 class _Move:
-    """What every method moves: the data address of the first port, to the second."""
+    """The move that every method makes: the first port's data address to the second port."""
 
     old: PortSpec
     new: PortSpec
@@ -78,7 +78,7 @@ move() {
 }
 """
 _POLLING = """\
-# What is found most often: look ten times a second, move the address, tell the neighbours.
+# The usual script: look ten times a second, move the address, announce it.
 echo watching
 while sleep 0.1; do
   if ip link show dev %(old)s | grep -q NO-CARRIER; then wanted=%(new)s; else wanted=%(old)s; fi
@@ -86,7 +86,7 @@ while sleep 0.1; do
 done
 """
 _MONITORING = """\
-# The same, but told of the link by the kernel.
+# The same, but the kernel reports the link.
 echo watching
 ip monitor link | while read -r line; do
   case $line in
@@ -98,7 +98,7 @@ done
 
 
 def _plain_route(lab: Lab, move: _Move) -> None:
-    """Without the short retransmission timeout that is part of our controller's way."""
+    """Use a route without the short retransmission timeout of our controller."""
     route = f"{move.address.network} dev {move.old.interface} table {move.table}"
     lab.array.runner.run(["ip", "route", "replace", *route.split()])
 
@@ -128,7 +128,7 @@ def _script(text: str, *, listening: bool) -> Running:
 
 
 def _listens(runner: Runner) -> bool:
-    """Whether a program waits for link events in that namespace (groups bit 0 of NETLINK_ROUTE)."""
+    """Whether a program there listens to link events (groups bit 0 of NETLINK_ROUTE)."""
     rows = runner.run(["cat", "/proc/net/netlink"]).output.splitlines()[1:]
     return any(row.split()[1] == "0" and int(row.split()[3], 16) & 1 for row in rows)
 
@@ -158,11 +158,11 @@ vrrp_instance port {
 def _keepalived(version: int, interval: str) -> Running:
     @contextmanager
     def run(lab: Lab) -> Iterator[None]:
-        """One keepalived a port, as one a head; both in the array's namespace."""
+        """Run a keepalived for each port, as for two heads; both in the array's namespace."""
         move = _Move.of(lab)
         _plain_route(lab, move)
         runner, processes = lab.array.runner, []
-        # Both ends of VRRP have addresses of this namespace, which it would else drop as forged.
+        # Both ends of VRRP are in this namespace; by default the kernel drops that as forged.
         for port in (move.old, move.new):
             runner.run(["sysctl", "-qw", f"net.ipv4.conf.{port.interface}.accept_local=1"])
         runner.run(["ip", "addr", "del", str(move.address), "dev", move.old.interface])
@@ -206,16 +206,16 @@ METHODS = {
             Policy(redirect="fixed", fixed=_FIXED, hold_s=_HOLD_S),
         ),
         Method(
-            "redirect-only", "the address stays dead; the host logs in anew and is redirected",
+            "redirect-only", "the address stays dead; the host logs in again and is redirected",
             Policy(mode="redirect-only", hold_s=_HOLD_S), goes_home=False,
         ),
         Method(
-            "shell-script", "a script that looks every 0.1 s: `ip link`, `ip addr`, `arping`",
+            "shell-script", "a script that polls every 0.1 s: `ip link`, `ip addr`, `arping`",
             _NOBODY, _script(_POLLING, listening=False), program="arping",
             package="iputils-arping",
         ),
         Method(
-            "shell-monitor", "a script that is told: `ip monitor`, `ip addr`, `arping`",
+            "shell-monitor", "a script that listens: `ip monitor`, `ip addr`, `arping`",
             _NOBODY, _script(_MONITORING, listening=True), program="arping",
             package="iputils-arping",
         ),
@@ -233,4 +233,4 @@ METHODS = {
         ),
     )
 }  # fmt: skip
-"""All methods by name, in the order in which they are measured and shown."""
+"""All methods by name, in the order of measurement and display."""

@@ -1,7 +1,6 @@
-"""How long a disk stands still when a head of the array loses its power, and what the time goes to.
+"""The stall of a disk when a head of the array loses its power, and the parts of that time.
 
-The connections break, so that most of it is the host's to decide: it waits DefaultTime2Wait and
-logs in anew.
+The connections break. Most of the time is the host's: it waits DefaultTime2Wait and logs in again.
 """
 
 from __future__ import annotations
@@ -30,29 +29,29 @@ from lab.topology import loading
 from lab.waiting import wait_for
 
 ROUND = 5
-"""Power cuts on one lab, before the next method has its turn."""
+"""Power cuts on one lab before the next method's turn."""
 _RECOVERY_SECONDS = 90.0
 _BOOT_SECONDS = 60.0
 _BEFORE_S = 0.1
 TIME2WAIT = "DefaultTime2Wait"
 PARTS = {
-    "detected": "the controller has seen its link go dark, or has not heard of it for a second",
-    "fenced": "the head's power is known to be cut",
-    "moved": "its address is up on the other head, which says so on the wire",
-    "reset": "the other head has told the host that its connection is gone",
+    "detected": "the controller sees the head's link down, or misses the head for a second",
+    "fenced": "the power switch confirms that the head is off",
+    "moved": "the other head has the address and announces it",
+    "reset": "the other head resets the host's connection",
     "reconnected": "the host connects to the virtual port: Time2Wait, and iscsid",
-    "redirected": "the virtual port has answered its login",
-    "logged_in": "the data port has accepted its login",
-    "first_io": "the first operation is done",
+    "redirected": "the virtual port redirects the login",
+    "logged_in": "the data port accepts the login",
+    "first_io": "the first operation completes",
 }
-"""The moments after the fault, in their order; each part ends with one of them."""
+"""The moments after the fault, in order; each ends a part of the time."""
 
 
 @dataclass(frozen=True)
 class Method:
     """A host and an array that agree on `time2wait` seconds.
 
-    Both must offer it, for the greater value counts (RFC 7143, 13.15), and open-iscsi offers 2.
+    Both must offer it: the greater value counts (RFC 7143, 13.15), and open-iscsi offers 2.
     """
 
     name: str
@@ -60,12 +59,12 @@ class Method:
 
     @property
     def what(self) -> str:
-        """In words."""
+        """The description in the table."""
         return f"two heads, our controller, Time2Wait {self.time2wait} s"
 
     @property
     def policy(self) -> Policy:
-        """What the array is told."""
+        """The array's policy."""
         parameters = {TIME2WAIT: str(self.time2wait)}
         return Policy(redirect="fixed", fixed={"h1": "a1a"}, hold_s=0.3, parameters=parameters)
 
@@ -75,8 +74,11 @@ METHODS = {m.name: m for m in (Method("time2wait-0", 0), Method("time2wait-2", 2
 
 @dataclass(frozen=True)
 class Sample:
-    """One power cut: the longest gap in completed I/O in ms, the moments of PARTS in ms since the
-    fault (None: not seen), and whether session and data survived."""
+    """One power cut; times are milliseconds.
+
+    `stall`: the longest gap in completed I/O. `moments`: those of PARTS since the fault (None: not
+    seen). `survived`: session and data are intact.
+    """
 
     stall: float
     moments: dict[str, float | None]
@@ -86,13 +88,14 @@ class Sample:
 def run(
     method_names: Sequence[str], fault: str, trials: int, image: Image, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Measure `trials` power cuts of each method and return what --json prints, as failover.run().
+    """Measure `trials` power cuts of each method; the result is like that of failover.run().
 
     Raises BadInput for an unknown method.
     """
     unknown = [name for name in method_names if name not in METHODS]
     if unknown:
-        raise BadInput(f"no method {unknown[0]!r} for power cuts; there are {', '.join(METHODS)}")
+        known = ", ".join(METHODS)
+        raise BadInput(f"no method {unknown[0]!r} for power cuts; choose one of {known}")
     samples: dict[str, list[Sample]] = {name: [] for name in method_names}
     needless = dict.fromkeys(method_names, 0)
     versions: dict[str, str] = {}
@@ -112,7 +115,7 @@ def run(
 
 
 def _round(method: Method, count: int, image: Image, work: Path) -> dict[str, Any]:
-    """`count` power cuts on a new lab, of one head and the other in turn; needs the sandbox."""
+    """`count` power cuts of alternate heads on a new lab; needs the sandbox."""
     (work / ".work").mkdir()
     timeline = Timeline()
     setup = Setup(loading.topology("two_heads"), image, method.policy, target="lio")
@@ -137,7 +140,7 @@ def _round(method: Method, count: int, image: Image, work: Path) -> dict[str, An
 
 
 def _power_cut(lab: Lab, h1: LabHost) -> tuple[float, float, str, bool]:
-    """When it began and when it was over, the address that served the host, same session."""
+    """Cut the serving head: begin, end, the address that served the host, same session or not."""
     h1.keeps_writing(200)
     before = h1.session("before")
     head = lab.array.port_of(before.address)
@@ -160,7 +163,7 @@ def _power_cut(lab: Lab, h1: LabHost) -> tuple[float, float, str, bool]:
 
 
 def _states(timeline: Timeline) -> dict[str, str]:
-    """What the controller has said last of each head."""
+    """The controller's latest word on each head."""
     told = timeline.events("controller")
     return {e["head"]: e["what"] for e in told if e["what"].startswith("head-")}
 
@@ -178,7 +181,7 @@ def _sample(
     io = [e for e in timeline.events("io", "h1") if began - 5 < e["t"] <= until]
     done = [e["t"] for e in io if e["status"] == "ok" and e["t"] >= began - _BEFORE_S]
     if not done or done[-1] <= began:
-        raise LabError("no I/O was completed after the power cut")
+        raise LabError("no I/O completed after the power cut")
     stall = max(gaps(done, began - _BEFORE_S, until), key=lambda gap: gap.ms)
 
     def first(kind: str, wanted: Callable[[Event], bool]) -> float | None:
@@ -189,7 +192,7 @@ def _sample(
     moments = {
         "detected": first("controller", lambda e: e["what"] == "fence"),
         "fenced": first("power", lambda e: e["what"] == "fenced"),
-        # By the wire: a guest's own notice of it is some milliseconds late.
+        # By the wire, because a guest notices it some milliseconds late.
         "moved": first("announcement", lambda e: e["address"] == address),
         "reset": first(
             "hung-up", lambda e: e["how"] == "reset" and e["portal"].startswith(f"{address}:")
@@ -210,8 +213,10 @@ def _ms(t: float | None, began: float) -> float | None:
 
 
 def connects(capture: Path) -> list[tuple[float, str]]:
-    """When and to which IPv4 address each TCP connection was begun (a SYN), from a pcap file of
-    Ethernet frames with nanoseconds (pcap-savefile(5))."""
+    """Time and IPv4 destination of each TCP SYN in `capture`.
+
+    `capture` is a pcap file of Ethernet frames with nanoseconds (pcap-savefile(5)).
+    """
     data, at = capture.read_bytes(), 24
     found = []
     while at + 16 <= len(data):
@@ -228,9 +233,9 @@ def connects(capture: Path) -> list[tuple[float, str]]:
 
 
 def summary(method: Method, samples: Sequence[Sample]) -> dict[str, Any]:
-    """As that of failover.py, with the medians of all moments and how long each part took, in ms.
+    """The summary of failover.py, plus medians of all moments and parts, in milliseconds.
 
-    `initiator_ms` is what is left of the stall once the addresses are up: the host's own.
+    `initiator_ms` is the host's share: the time from the move of the addresses to the first I/O.
     """
     moments = {name: _median([s.moments[name] for s in samples]) for name in PARTS}
     parts: dict[str, float | None] = {}

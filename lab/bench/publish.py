@@ -1,4 +1,4 @@
-"""What a measurement of failovers leaves: figures, a table, and a picture."""
+"""The files of a failover measurement: figures, a table, and a chart."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def write(folder: Path, found: dict[str, Any]) -> str:
 
 
 def markdown(found: dict[str, Any]) -> str:
-    """A row a method: how long the disk stood still, in milliseconds."""
+    """A table with a row for each method: the stall in milliseconds."""
     lines = [
         "| method | min | median | p95 | p99 | max | address moved | survived |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
@@ -46,7 +46,7 @@ def markdown(found: dict[str, Any]) -> str:
 
 
 def parts(found: dict[str, Any]) -> str:
-    """Where the time of a power cut goes: a row a part, a column a method, medians in ms."""
+    """The parts of a power cut's time: a row per part, a column per method, medians in ms."""
     named = {name: one["parts_ms"] for name, one in found["methods"].items() if "parts_ms" in one}
     if not named:
         return ""
@@ -55,9 +55,7 @@ def parts(found: dict[str, Any]) -> str:
         figures = (_figure(own[part]) if own[part] is not None else "—" for own in named.values())
         lines.append(f"| {what} | {' | '.join(figures)} |")
     own = (_figure(found["methods"][name]["initiator_ms"] or 0.0) for name in named)
-    lines.append(
-        f"| *of all that, since the addresses are up: the host's own* | {' | '.join(own)} |"
-    )
+    lines.append(f"| *the host's share: from the move to the first I/O* | {' | '.join(own)} |")
     return "\n".join(lines)
 
 
@@ -66,7 +64,7 @@ def _figure(value: float) -> str:
 
 
 def cdf(samples: dict[str, Sequence[float]]) -> str:
-    """The share of failovers that stalled no longer than so long, on a logarithmic axis, as SVG."""
+    """The cumulative distribution of the stall for each method, on a logarithmic axis, as SVG."""
     values = [value for found in samples.values() for value in found]
     low = math.floor(math.log10(max(min(values), 0.1)))
     high = math.ceil(math.log10(max(values)))

@@ -1,7 +1,7 @@
-"""What the relay costs: 64 KiB I/O at queue depth 16 to a real tgtd, direct and through it.
+"""The cost of the relay: 64 KiB I/O at queue depth 16 to a real tgtd, direct and relayed.
 
-Both ways are measured in turn in the same run, on the same disk, for reads and for writes, by
-`qemu-img bench` with libiscsi from another network namespace than the array's.
+`qemu-img bench` with libiscsi measures both ways in turn, on the same disk, for reads and writes.
+It runs in another network namespace than the array.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ ADDRESS, DIRECT, THROUGH = "10.0.0.12", 3261, 3260
 IQN = "iqn.2024-01.lab.a1:bench"
 DISK_BYTES, BLOCK, DEPTH = 256 << 20, 65536, 16
 FLOOR = 0.6
-"""The least share of the direct throughput that the relay must reach."""
+"""The share of the direct throughput that the relay must reach."""
 
 _DONE = re.compile(r"Run completed in ([0-9.]+) seconds")
 
 
 @contextlib.contextmanager
 def namespace(name: str) -> Iterator[tuple[LocalRunner, int]]:
-    """A network namespace and a process in it, as long as this lives; Missing without the right."""
+    """A network namespace while entered, and a process in it; raises Missing without the right."""
     argv = ["unshare", "-n", "sleep", "infinity"]
     holder = subprocess.Popen(argv, stderr=subprocess.PIPE)
     try:
@@ -52,7 +52,7 @@ def namespace(name: str) -> Iterator[tuple[LocalRunner, int]]:
 
 
 def _seconds(host: Runner, port: int, write: bool, requests: int, digest: str) -> float:
-    """How long `requests` blocks take."""
+    """Seconds that `requests` blocks take."""
     image = f"driver=raw,file.driver=iscsi,file.transport=tcp,file.portal={ADDRESS}:{port}"
     image += f",file.target={IQN},file.lun=1,file.header-digest={digest}"
     argv = ["qemu-img", "bench", "-c", str(requests), "-d", str(DEPTH), "-s", str(BLOCK), "-n"]
@@ -60,19 +60,19 @@ def _seconds(host: Runner, port: int, write: bool, requests: int, digest: str) -
     output = host.run(argv, seconds=300).output
     found = _DONE.search(output)
     if not found:
-        raise LabError(f"qemu-img bench said no time: {output[-500:]}")
+        raise LabError(f"qemu-img bench printed no time: {output[-500:]}")
     return float(found[1])
 
 
 def measure(
     folder: Path, *, rounds: int = 15, requests: int = 5000, digest: str = "none"
 ) -> dict[str, Any]:
-    """Run the benchmark with its files in `folder`; Missing if a program or right is lacking.
+    """Run the benchmark with its files in `folder`; raises Missing for a program or right.
 
     Per operation ("read", "write"): MB/s (10^6 bytes) `direct` and `through` the relay, one figure
-    a round; `ratio` is the median of the rounds' shares, `lowest` the least of them. `ok`: both
-    ratios are at least FLOOR. Many short rounds, for three busy programs on two processors scatter
-    by a third from one to the next. `digest`: libiscsi's header digest, "none" or "crc32c".
+    per round; `ratio` is the median of the rounds' shares, `lowest` the least. `ok`: both ratios
+    are at least FLOOR. Many short rounds, because three busy programs on two processors vary by a
+    third between rounds. `digest`: libiscsi's header digest, "none" or "crc32c".
     """
     require("qemu-img", "qemu-utils qemu-block-extra")
     with contextlib.ExitStack() as stack:
@@ -118,13 +118,13 @@ def measure(
 
 
 def summary(found: dict[str, Any]) -> str:
-    """What measure() found, a line for each operation."""
+    """The result of measure() in words, a line per operation."""
     lines = []
     for operation in ("read", "write"):
         figures = found[operation]
         direct, through = (statistics.median(figures[way]) for way in ("direct", "through"))
         lines.append(
             f"{operation:6} direct {direct:.0f} MB/s, through the relay {through:.0f} MB/s: "
-            f"{figures['ratio']:.0%}, at least {FLOOR:.0%} wanted"
+            f"{figures['ratio']:.0%}; the minimum is {FLOOR:.0%}"
         )
     return "\n".join(lines)

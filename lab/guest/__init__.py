@@ -1,1 +1,1 @@
-"""Kernels of their own: images, boot, and commands in them."""
+"""Guests: their images, their boot, and commands in them."""

@@ -1,4 +1,4 @@
-"""The clock of a guest, brought in line with this machine's.
+"""Set a guest's clock to this machine's.
 
 A guest takes the time from the machine when it boots and then counts ticks. Ticks lost during boot
 on a busy machine (1 to 50 ms were seen) stay lost. Where the order of events in two guests matters,
@@ -50,8 +50,8 @@ class Clock:
 def align(runner: Runner, log: Path) -> Clock:
     """Set the clock of the guest that `runner` reaches.
 
-    Good to half the shortest round trip of several, some 0.3 ms. Raises WaitTimeout if the guest
-    does not answer.
+    The uncertainty is half the shortest of several round trips, about 0.3 ms. Raises WaitTimeout if
+    the guest does not answer.
     """
     answered, told = threading.Event(), [0.0]
 
@@ -79,7 +79,7 @@ def align(runner: Runner, log: Path) -> Clock:
         return best
 
     try:
-        ask("")  # it starts meanwhile
+        ask("")  # the program is still starting
         behind = measure()[1]
         ask(repr(behind))
         trip, left = measure()

@@ -26,9 +26,9 @@ from lab.waiting import wait_for
 _OUTSIDE = "169.254.0.1"
 BOOT_SECONDS = 60.0
 _LISTENS = "Not backgrounding"
-"""What dropbear says on the console once it listens (its svr-main.c)."""
+"""dropbear's message on the console when it listens (its svr-main.c)."""
 INIT = "as init process"
-"""What a kernel says when it starts init (init/main.c)."""
+"""The kernel's message when it starts init (init/main.c)."""
 _UBD_DEVICES = 16  # MAX_DEV in arch/um/drivers/ubd_kern.c; root and seed are the first two
 
 KERNEL_TROUBLE = re.compile(
@@ -45,7 +45,7 @@ KERNEL_OPTIONS = ("initcall_blacklist=raid6_select_algo", "nohz=off")
 
 @dataclass(frozen=True)
 class GuestSpace:
-    """Where the guests of one run live: a chroot in memory that holds the kernel program.
+    """The chroot of a run's guests: a tree in memory with the kernel program.
 
     `work` (in memory, inside the sandbox) holds what guests write; `image` is shown in it read-only
     as /image. `same_layout` is the command prefix against address randomisation, if allowed.
@@ -57,7 +57,7 @@ class GuestSpace:
 
     @classmethod
     def prepare(cls, image: Image, work: Path) -> GuestSpace:
-        """Lay out the chroot below `work`, a file system in memory; needs the sandbox."""
+        """Make the chroot below `work`, a tmpfs; needs the sandbox."""
         root = work / f"kernel-{image.release}"
         for folder in ("usr", "lib", "lib64", "dev", "proc", "image", "work", "root", "luns"):
             (root / folder).mkdir(parents=True)
@@ -202,7 +202,7 @@ class KernelHost(Host):
             self._timeline.add(self.name, "kernel-message", line=self._trouble.pop(0))
 
     def wait_ready(self, seconds: float = BOOT_SECONDS) -> None:
-        """Wait until SSH answers; raises LabError with the console's end if its kernel ended."""
+        """Wait until SSH answers; raises LabError with the console's last lines if it does not."""
         deadline = time.monotonic() + seconds
         try:
             # Do not poll with connects: each failed try costs a busy guest more time.
@@ -269,7 +269,7 @@ class KernelHost(Host):
         """
         free = [i for i in range(2, _UBD_DEVICES) if i not in self._disks]
         if not free:
-            raise LabError(f"{self.name}: has {_UBD_DEVICES - 2} disks, no room for {path}")
+            raise LabError(f"{self.name} has {_UBD_DEVICES - 2} disks and no room for {path}")
         name = f"ubd{chr(ord('a') + free[0])}"
         flag = "c" if shared else ""  # arch/um/drivers/ubd_kern.c, ubd_setup_common
         self._tell_kernel(f"config {name}{flag}={path}")

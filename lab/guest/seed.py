@@ -59,7 +59,7 @@ def pack(
         short = interface.removeprefix(f"{name}-")
         lines += [f"$ip link set vec{index} name {short}", f"$ip link set {short} up"]
         for address in addresses[interface]:
-            # busybox does not know of nodad.
+            # busybox has no nodad.
             ip, nodad = ("/bin/ip", " nodad") if ":" in address else ("ip", "")
             lines.append(f"{ip} addr add {address} dev {short}{nodad}")
     text = _START % {
@@ -82,7 +82,7 @@ def pack(
 
 
 def guest_program(name: str) -> bytes:
-    """A program of lab/guest/files, as bytes for `programs` of KernelHost.prepare()."""
+    """The bytes of a program in lab/guest/files, for `programs` of KernelHost.prepare()."""
     return resources.files("lab.guest").joinpath(f"files/{name}").read_bytes()
 
 

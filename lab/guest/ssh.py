@@ -1,4 +1,4 @@
-"""Commands in a guest, over SSH (paramiko) on its link-local management interface."""
+"""Commands in a guest by SSH (paramiko) on its link-local management interface."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Keys:
 
     @classmethod
     def make(cls) -> Keys:
-        """New Ed25519 keys; `host_file` is in dropbear's own format (its signkey/ed25519 code)."""
+        """New Ed25519 keys; `host_file` has dropbear's format (its signkey/ed25519 code)."""
         private = Ed25519PrivateKey.generate()
         text = private.private_bytes(
             serialization.Encoding.PEM,
@@ -67,7 +67,7 @@ def _string(data: bytes) -> bytes:
 
 
 def _take(read: Callable[[int], bytes], into: bytearray) -> None:
-    """Collect what `read` gives until it ends."""
+    """Append the results of `read` to `into` until it ends."""
     with contextlib.suppress(OSError):
         while chunk := read(65536):
             into += chunk
@@ -192,7 +192,7 @@ class SshRunner:
             transport.start_client(timeout=10.0)
             shown = transport.get_remote_server_key()
             if shown.asbytes() != keys.host_blob:
-                raise LabError(f"{host}: another SSH host key than this run's")
+                raise LabError(f"{host}: its SSH host key is not this run's")
             transport.auth_publickey("root", keys.client)
         except _GONE as refused:
             transport.close()
@@ -200,11 +200,11 @@ class SshRunner:
         return cls(host, transport)
 
     def open_channel(self) -> paramiko.Channel:
-        """A new session channel; raises LabError when the guest is gone."""
+        """A new session channel; raises LabError if the guest is gone."""
         try:
             return self._transport.open_session(timeout=15.0)
         except _GONE as gone:
-            raise LabError(f"{self.host}: the SSH connection is gone ({gone})") from None
+            raise LabError(f"{self.host}: the SSH connection is lost ({gone})") from None
 
     def run(
         self,

@@ -1,8 +1,7 @@
-"""The writer of lab/guest/files on a disk that another process offers at a UNIX socket, by NBD.
+"""The writer of lab/guest/files, for a disk that another process exports by NBD.
 
-Arguments, commands and output are those of writer.py there, with the socket's path for the
-device. Of the protocol (doc/proto.md of the NBD project) just what one client needs that does one
-operation after the other.
+Arguments, commands and output are those of writer.py; the device is the path of a UNIX socket. This
+is the part of the protocol (doc/proto.md of the NBD project) for one operation at a time.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ _READ, _WRITE, _DISCONNECT = 0, 1, 2
 
 
 class NbdDisk:
-    """The export at the UNIX socket `path`: one request at a time, each answered before the next.
+    """The NBD export at the UNIX socket `path`; one request at a time.
 
-    `stable`: a write is answered only when it outlasts a power cut of the disk (NBD_CMD_FLAG_FUA).
-    Raises OSError where the server cannot, does not speak the protocol, or takes more than
-    `seconds` (None: as long as it likes) for an answer.
+    `stable`: an acknowledged write outlasts a power cut of the disk (NBD_CMD_FLAG_FUA). Raises
+    OSError if the server cannot do that, breaks the protocol, or takes more than `seconds` (None:
+    no limit) for an answer.
     """
 
     def __init__(self, path: str, *, stable: bool = False, seconds: float | None = None) -> None:
@@ -42,12 +41,12 @@ class NbdDisk:
         magic, option, offered = _GREETING.unpack(self._take(_GREETING.size))
         wanted = _FIXED_NEWSTYLE | _NO_ZEROES
         if magic != b"NBDMAGIC" or option != b"IHAVEOPT" or offered & wanted != wanted:
-            raise OSError(errno.EPROTO, f"{path}: this is no NBD server of today")
+            raise OSError(errno.EPROTO, f"{path}: not an NBD server with fixed newstyle")
         choice = _OPTION.pack(b"IHAVEOPT", _EXPORT_NAME, 0)  # the export without a name
         self._socket.sendall(struct.pack(">I", wanted) + choice)
         self.size, can = _EXPORT.unpack(self._take(_EXPORT.size))
         if stable and not can & _SEND_FUA:
-            raise OSError(errno.ENOTSUP, f"{path}: it has no writes that outlast a power cut")
+            raise OSError(errno.ENOTSUP, f"{path}: the NBD server does not offer FUA writes")
         self._flags = _FUA if stable else 0
         self._number = 0
 
@@ -61,7 +60,7 @@ class NbdDisk:
         return self._take(length)
 
     def close(self) -> None:
-        """Take leave; nothing may be asked any more."""
+        """Disconnect from the server."""
         leave = _REQUEST.pack(_REQUEST_MAGIC, 0, _DISCONNECT, self._number + 1, 0, 0)
         self._socket.sendall(leave)
         self._socket.close()
@@ -73,7 +72,7 @@ class NbdDisk:
         self._socket.sendall(request + data)
         magic, error, number = _REPLY.unpack(self._take(_REPLY.size))
         if magic != _REPLY_MAGIC or number != self._number:
-            raise OSError(errno.EPROTO, "the answer of the NBD server belongs to no request")
+            raise OSError(errno.EPROTO, "the NBD server's answer matches no request")
         if error:
             raise OSError(error, os.strerror(error))
 
@@ -82,7 +81,7 @@ class NbdDisk:
         while len(data) < length:
             part = self._socket.recv(length - len(data))
             if not part:
-                raise OSError(errno.EPIPE, "the NBD server has hung up")
+                raise OSError(errno.EPIPE, "the NBD server hung up")
             data += part
         return bytes(data)
 

@@ -22,7 +22,7 @@ wait
 
 
 def write_heavily(runner: Runner, device: str, timeline: Timeline, seconds: int) -> None:
-    """Write to the disk `device` ("sda") as fast as it goes for `seconds`, beside other writers.
+    """Write to the disk `device` ("sda") as fast as possible for `seconds`.
 
     `timeline` gets the total and the rate (`heavy-load`). Raises LabError if a write failed.
     """

@@ -1,4 +1,4 @@
-"""Loads on several disks of one host at once."""
+"""Loads on several disks of one host."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ class Loads:
         return [*self._writers]
 
     def start(self) -> None:
-        """Record the sessions as "before" and start writing to all of them."""
+        """Record the sessions as "before" and start all writers."""
         self._record("before")
         for writer in self._writers.values():
             writer.start()
 
     def keep_writing(self, writes: int = 100, seconds: float = 60.0) -> None:
-        """Wait until each has had `writes` writes acknowledged that begin from now on."""
+        """Wait until each writer has `writes` acknowledged writes that began after this call."""
         for writer in self._writers.values():
             writer.acknowledge(writes, seconds)
 
     def stop_and_verify(self) -> None:
-        """End the writing, record the sessions as "after", and read everything back."""
+        """Stop all writers, record the sessions as "after", and read everything back."""
         for writer in self._writers.values():
             writer.stop()
         self._record("after")

@@ -48,7 +48,7 @@ class Writer:
         self._begun: list[float] = []  # when each acknowledged write began
 
     def start(self, seconds: float = 15.0) -> None:
-        """Start writing; returns once the first write is acknowledged."""
+        """Start writing; returns after the first acknowledged write."""
         argv = [*self._program, *self._arguments]
         self._process = self._runner.start(argv, log=self._log, on_line=self._take)
         self._await("the first write", lambda: self.acknowledged > 0, seconds)
@@ -68,7 +68,7 @@ class Writer:
     def resume(self, runner: Runner, program: list[str]) -> None:
         """Prepare to verify() the writes acknowledged before the host lost its power.
 
-        `runner` and `program` are those of the host that has booted again.
+        `runner` and `program` are those of the host after its new boot.
         """
         self._runner = runner
         argv = [*program, *self._arguments, "known"]
@@ -91,7 +91,7 @@ class Writer:
         return len(self._begun)
 
     def acknowledge(self, more: int, seconds: float = 30.0) -> None:
-        """Wait until `more` writes are acknowledged that began after this call.
+        """Wait until `more` writes that began after this call are acknowledged.
 
         The writer reports ten times a second, so the next reports may hold writes from before this
         call. They would prove nothing about a fault that has just begun.
@@ -104,7 +104,7 @@ class Writer:
         self._await(f"{more} more writes", enough, seconds)
 
     def acknowledged_blocks(self) -> list[int]:
-        """The blocks that were written, lowest first."""
+        """The numbers of the acknowledged blocks, lowest first."""
         writes = self._timeline.events("io", self.name)
         return sorted({e["block"] for e in writes if e["op"] == "write" and e["status"] == "ok"})
 

@@ -27,11 +27,11 @@ IFA_F_DADFAILED = 0x08
 SO_RCVBUFFORCE = 33
 
 BUFFER = 4 << 20
-"""Bytes of notifications that may wait to be read."""
+"""The size in bytes of the queue for unread notifications."""
 
 
 class AddressWatcher:
-    """While it is entered, each address that comes up or goes down becomes an `address` event.
+    """While entered, each address that comes up or goes down becomes an `address` event.
 
     Watches the network namespace of process `pid` (None: the caller's). `names` maps interfaces to
     the `where` of events ("a1-p1" -> "p1"); other interfaces keep their name. Loopback and
@@ -54,7 +54,7 @@ class AddressWatcher:
         self._thread = threading.Thread(target=self._run, name="address-watcher", daemon=True)
 
     def __enter__(self) -> AddressWatcher:
-        """Start watching; the addresses that are up are on the timeline when this returns."""
+        """Start watching; on return the present addresses are on the timeline."""
         self._thread.start()
         self._ready.wait(10.0)
         if self._error:
@@ -71,7 +71,7 @@ class AddressWatcher:
         """Stop after all pending notifications are on the timeline."""
         self._close()
         if self._error and error is None:
-            raise LabError(f"the watcher of addresses broke: {self._error}") from self._error
+            raise LabError(f"the address watcher broke: {self._error}") from self._error
 
     def _close(self) -> None:
         os.close(self._stopped)
@@ -112,7 +112,7 @@ class AddressWatcher:
             readable, _, _ = select.select([sock.fileno(), self._wake], [], [])
             if sock.fileno() in readable:
                 self._receive(sock)
-            elif readable:  # asked to stop, and nothing is left to read
+            elif readable:  # told to stop, and nothing is left to read
                 return
 
     def _receive(self, sock: socket.socket) -> None:
@@ -166,7 +166,7 @@ class AddressWatcher:
             return
         failed = int(message.get_attr("IFA_FLAGS") or message["flags"]) & IFA_F_DADFAILED
         if kind == RTM_NEWADDR and not failed:
-            if key not in self._up:  # the kernel repeats itself, on a change of lifetime or flags
+            if key not in self._up:  # the kernel notifies again of a change of lifetime or flags
                 self._change(t, key, self._name(key[0], message), "add")
         elif key in self._up:
             self._change(t, key, self._up[key], "del")

@@ -27,7 +27,7 @@ PDUS: tuple[tuple[int, int], ...] = (
     (0xFFFFFFFF, 0x32800000),  # Asynchronous Message (11.9)
     (0xFFFF00FF, 0x3F800000),  # Reject, any reason (11.17)
 )
-"""Mask and value of the first four bytes; the immediate bit (0x40) of requests is masked out."""
+"""Mask and value of the first four bytes, without the immediate bit (0x40) of requests."""
 
 TEXTS = ("Init", "Sess", "Auth", "Targ", "Send", "CHAP", "Head")
 """How the text of a login or discovery begins, for senders that put it in a separate segment."""
@@ -63,7 +63,7 @@ class _Program(ctypes.Structure):
 
 @contextlib.contextmanager
 def compiled(expression: str) -> Iterator[bytes]:
-    """`expression` as SO_ATTACH_FILTER takes it (`struct sock_fprog`), valid while entered.
+    """`expression` as a `struct sock_fprog` for SO_ATTACH_FILTER, valid while entered.
 
     libpcap compiles it for Ethernet. Raises Missing if libpcap is not installed, and ValueError if
     the expression is wrong.
@@ -71,7 +71,7 @@ def compiled(expression: str) -> Iterator[bytes]:
     try:
         pcap = ctypes.CDLL("libpcap.so.0.8")
     except OSError:
-        raise Missing("libpcap is not there; install it: sudo apt-get install tshark") from None
+        raise Missing("libpcap is not installed; run: sudo apt-get install tshark") from None
     pcap.pcap_open_dead.restype = ctypes.c_void_p
     pcap.pcap_geterr.restype = ctypes.c_char_p
     handle = ctypes.c_void_p(pcap.pcap_open_dead(1, 65535))

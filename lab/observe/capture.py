@@ -30,7 +30,7 @@ PCAP_NANOSECONDS = struct.pack("=IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, SNAPLEN, 1)
 
 
 class Capture:
-    """While it is entered, records `interfaces` (name of the place -> interface) to pcap files.
+    """While entered, records `interfaces` (name of the place -> interface) to pcap files.
 
     One file per place, `<directory>/<where>.pcap`. It has all control traffic, or with `full` all
     frames, cut to 1024 bytes each, up to 200 MB. Recording runs when `__enter__` returns; all
@@ -80,7 +80,7 @@ class Capture:
 
     def _open(self, interface: str) -> socket.socket:
         try:
-            # Protocol 0 receives nothing until bind, so that no frame comes in unfiltered.
+            # With protocol 0 it receives nothing until bind, so no unfiltered frame comes in.
             sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         except PermissionError:
             raise Missing(
@@ -89,7 +89,7 @@ class Capture:
             ) from None
         try:
             sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-            for option in (SO_RCVBUFFORCE, socket.SO_RCVBUF):  # the first asks for a privilege
+            for option in (SO_RCVBUFFORCE, socket.SO_RCVBUF):  # the first needs a privilege
                 try:
                     sock.setsockopt(socket.SOL_SOCKET, option, 8 << 20)
                     break

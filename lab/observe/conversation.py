@@ -23,7 +23,7 @@ Events of such connections have another kind, so that no check takes them for th
 
 @dataclass
 class _Connection:
-    """What is known of one TCP connection, from initiator to portal."""
+    """One TCP connection from initiator to portal."""
 
     initiator: str
     portal: str
@@ -69,7 +69,7 @@ class Conversations:
             self._end(packet)
 
     def events(self) -> list[Event]:
-        """All events, sorted by time; a login that was never answered has status None."""
+        """All events, sorted by time; a login without an answer has status None."""
         found = list(self._events)
         for connection in self._connections.values():
             answers = connection.answers

@@ -1,4 +1,4 @@
-"""A watcher of the addresses that a guest's kernel has up: `ip monitor`, in the guest."""
+"""A watcher of a guest kernel's addresses: `ip monitor` in the guest."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MARK = "192.0.2.1"  # TEST-NET-1, RFC 5737: no address of a lab
 
 
 class GuestAddressWatcher:
-    """While it is entered, each address that comes up or goes down becomes an `address` event.
+    """AddressWatcher for the kernel of the guest that `runner` reaches.
 
     Like AddressWatcher, for the kernel of the guest behind `runner`. `log` gets ip's error
     messages. Times are from the guest's clock, when ip printed the change.
@@ -40,7 +40,7 @@ class GuestAddressWatcher:
         self._listens = threading.Event()
 
     def __enter__(self) -> GuestAddressWatcher:
-        """Start watching; the addresses that are up are on the timeline when this returns."""
+        """Start watching; on return the present addresses are on the timeline."""
         self._process = self._runner.start(
             ["ip", "-o", "-ts", "monitor", "address"],
             log=self._log, on_line=self._hear, env={"TZ": "UTC0"},
@@ -83,7 +83,7 @@ class GuestAddressWatcher:
         self._timeline.add(where, "address", t=t, address=address, op=op, source="kernel")
 
     def lost(self) -> None:
-        """The guest's power was cut: no address is up any more."""
+        """Record that all addresses went down with the guest's power."""
         for key in sorted(self._up):
             self._change(time.time(), key, "del")
 

@@ -1,4 +1,4 @@
-"""One packet as tshark printed it."""
+"""One packet in tshark's output."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ FIELDS = (
 
 @dataclass(frozen=True)
 class Packet:
-    """The fields of one packet: lists, empty where it has no such field."""
+    """The fields of one packet: name -> values; absent fields have no entry."""
 
     fields: dict[str, list[str]]
 
@@ -69,7 +69,7 @@ class Packet:
 
     @property
     def t(self) -> float:
-        """When it was captured, Unix seconds."""
+        """The time of capture, Unix seconds."""
         return float(self.one("frame.time_epoch"))
 
     @property
@@ -88,7 +88,7 @@ class Packet:
 
 
 def parse(line: str) -> Packet:
-    """A line of tshark's output."""
+    """The packet in a line of tshark's output."""
     values = line.split("\t")
     pairs = zip(FIELDS, values, strict=False)
     return Packet({name: value.split("\x1f") for name, value in pairs if value})

@@ -30,5 +30,5 @@ def test_the_stall_is_the_longest_gap_about_the_fault():
 
 @pytest.mark.parametrize("ends", [[], [99.95, 99.999]])
 def test_what_was_over_before_the_fault_is_no_answer(ends):
-    with pytest.raises(LabError, match="no I/O was completed after the fault"):
+    with pytest.raises(LabError, match="no I/O completed after the fault"):
         _sample(timeline(*ends), "h1", ADDRESS, FAULT, FAULT + 1)
