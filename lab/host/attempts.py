@@ -1,6 +1,6 @@
-"""Logins and discoveries that the array may refuse: how each ended, not an error if it did.
+"""Logins and discoveries that the array may refuse. A refusal is recorded and raises nothing.
 
-With open-iscsi, whose host has a kernel that tells what sessions there are.
+For open-iscsi only: its host has a kernel that lists the sessions.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ GIVES_UP = {
     "node.session.initial_login_retry_max": "1",
     "node.conn[0].timeo.login_timeout": "3",
 }
-"""An array that hangs up without an answer is asked again for as long: 3 s, not 120."""
+"""If the array hangs up without an answer, open-iscsi retries for 3 s, not 120 s."""
 
 
 def try_discovery(host: LabHost) -> None:
-    """Let `host` ask the virtual port for portals, and put on the timeline how that ended."""
+    """Let `host` send SendTargets to the virtual port, and record how it ended."""
     at = host.lab.array.virtual
     _try(host, "discovery", at, ["-m", "discovery", "-t", "st", "-p", at])
 
 
 def try_login(host: LabHost, at: str | None = None) -> None:
-    """Let `host` log in at the address `at` (None: the virtual port), which it need not have
-    discovered, and put on the timeline how that ended."""
+    """Let `host` log in at the address `at` (None: the virtual port), and record how it ended.
+    Discovery is not needed before."""
     at = at or host.lab.array.virtual
     for name, value in GIVES_UP.items():
         host.open_iscsi.configure(name, value)
@@ -32,7 +32,7 @@ def try_login(host: LabHost, at: str | None = None) -> None:
 
 
 def _try(host: LabHost, what: str, at: str, arguments: list[str]) -> None:
-    """`status` is what iscsiadm ended with (open-iscsi, iscsi_err.h; 0: let in)."""
+    """Record the exit status of iscsiadm (open-iscsi, iscsi_err.h; 0: logged in)."""
     ended = host.kernel.runner.run(["iscsiadm", *arguments], seconds=60.0, check=False)
     sessions = len(host.open_iscsi.sessions())
     host.lab.timeline.add(

@@ -1,4 +1,4 @@
-"""A host of a running lab, as a scenario acts on it."""
+"""A host of a running lab, for scenarios."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from lab.topology.topology import HostSpec
 
 
 class HostLab(Protocol):
-    """What a host needs of the lab that it is in."""
+    """What a host needs of its lab."""
 
     @property
     def timeline(self) -> Timeline:
-        """Where all that happens is put."""
+        """The record of all events."""
 
     @property
     def folder(self) -> Folder:
@@ -43,7 +43,7 @@ class HostLab(Protocol):
 
     @property
     def seed(self) -> int:
-        """What the content and order of all loads is made from."""
+        """The seed for the content and order of all loads."""
 
     @property
     def access(self) -> Access:
@@ -65,14 +65,14 @@ class LabHost:
 
     @property
     def kernel(self) -> KernelHost:
-        """Its kernel; raises BadInput where it has none of its own."""
+        """Its kernel; raises BadInput if it has none of its own."""
         if not isinstance(self._node, KernelHost):
             raise BadInput(f"{self.name} has no kernel of its own; use --initiator open-iscsi")
         return self._node
 
     @property
     def runner(self) -> Runner:
-        """Where its commands run."""
+        """The runner for its commands."""
         if isinstance(self._node, KernelHost):
             return self._node.runner
         return LocalRunner(self.name, self._node.pid)
@@ -86,7 +86,7 @@ class LabHost:
 
     @property
     def open_iscsi(self) -> OpenIscsi:
-        """Its initiator, for what only open-iscsi can do; raises BadInput if it is another."""
+        """Its initiator as OpenIscsi; raises BadInput for another initiator."""
         if not isinstance(self.initiator, OpenIscsi):
             raise BadInput(f"{self.name} does not run open-iscsi; use --initiator open-iscsi")
         return self.initiator
@@ -106,7 +106,7 @@ class LabHost:
             initiator.learn(known)
 
     def close(self) -> None:
-        """End all of it, with the lab."""
+        """End all its processes or its kernel, at the end of the lab."""
         if isinstance(self._node, KernelHost):
             self._node.power_cut()
             return
@@ -117,7 +117,7 @@ class LabHost:
 
     @property
     def virtual(self) -> str:
-        """The virtual address that it knows: the one in its own subnet."""
+        """The virtual address in its own subnet."""
         return self.lab.array.virtual_for(self.spec)
 
     def discover(self) -> list[str]:
@@ -125,15 +125,15 @@ class LabHost:
         return self.initiator.discover(self.virtual)
 
     def login(self) -> Session:
-        """Discover and log in to each target at the virtual port, as a host does; the session with
-        the first one."""
+        """Discover, and log in to each target at the virtual port. Returns the session with the
+        first target."""
         self.discover()
         for target in self.lab.array.spec.targets:
             self.initiator.login(target.iqn, self.virtual)
         return self.session("login")
 
     def session(self, moment: str) -> Session:
-        """Its first session; all of them are put on the timeline under the name `moment`."""
+        """Its first session. All of them go to the timeline, with `moment`."""
         found = self.initiator.sessions()
         for session in found:
             self.lab.timeline.add(self.name, "session", moment=moment, **asdict(session))
@@ -144,12 +144,12 @@ class LabHost:
     def start_writing(self, blocks: int = 1024, *, durable: bool = False) -> None:
         """Record the session as "before" and write to its disk until stop_writing().
 
-        `durable`: what is acknowledged must outlast a power cut of the disk (O_DSYNC).
+        `durable`: acknowledged writes must survive a power cut of the disk (O_DSYNC).
         """
         session = self.session("before")
         if self._writer:
             self._writer.close()
-        # No two loads of a run write the same, or the older would hide that the newer is lost.
+        # Each load of a run writes other data: equal data would hide the loss of the newer one.
         self._loads += 1
         place = [*self.lab.hosts].index(self.name)
         seed = self.lab.seed * 1_000_003 + place * 1009 + self._loads
@@ -189,7 +189,7 @@ class LabHost:
         self.verify()
 
     def write_and_verify(self, writes: int = 600) -> None:
-        """A load of `writes` writes from beginning to end."""
+        """Run a whole load of `writes` writes, and read it back."""
         self.start_writing()
         self.keeps_writing(writes)
         self.stop_and_verify()
@@ -210,15 +210,15 @@ class LabHost:
         )  # fmt: skip
 
     def write_heavily(self, seconds: int) -> None:
-        """Write large blocks to its disk for `seconds`, as fast as it goes; LabError if one fails.
+        """Write large blocks to its disk for `seconds`, at full speed; LabError if one fails.
 
-        Beside the load of start_writing(), and not verified.
+        Runs beside the load of start_writing(); its data is not verified.
         """
         device = self.session("heavy").device
         write_heavily(self.runner, device, self.lab.timeline, seconds)
 
     def power_cut(self) -> None:
-        """End its kernel at once: what is in its memory is lost, its load ends with it."""
+        """End its kernel at once: its memory is lost, and its load ends."""
         self.kernel.power_cut()
         self._initiator = None
         if self._writer:
@@ -230,7 +230,7 @@ class LabHost:
         self.ready()
 
     def verify_after_power_cut(self) -> None:
-        """Read back what was acknowledged before power_cut(); it must have logged in again."""
+        """Read back what was acknowledged before power_cut(). The host must be logged in again."""
         session = self.session("after")
         self.writer.resume(self.runner, self.initiator.writer(session))
         self.verify()

@@ -1,8 +1,7 @@
-"""The writer of lab/guest/files on a disk that another process offers at a UNIX socket, by NBD.
+"""The writer of lab/guest/files/writer.py, on an NBD export at a UNIX socket.
 
-Arguments, commands and output are those of writer.py there, with the socket's path for the
-device. Of the protocol (doc/proto.md of the NBD project) just what one client needs that does one
-operation after the other.
+Arguments, commands and output are those of writer.py, with the socket's path as the device. Only
+the part of the protocol (doc/proto.md of the NBD project) for one operation at a time.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ _READ, _WRITE, _DISCONNECT = 0, 1, 2
 class NbdDisk:
     """The export at the UNIX socket `path`: one request at a time, each answered before the next.
 
-    `stable`: a write is answered only when it outlasts a power cut of the disk (NBD_CMD_FLAG_FUA).
-    Raises OSError where the server cannot, does not speak the protocol, or takes more than
-    `seconds` (None: as long as it likes) for an answer.
+    `stable`: a write is acknowledged only when it survives a power cut (NBD_CMD_FLAG_FUA). Raises
+    OSError if the server cannot do that, does not speak the protocol, or takes more than `seconds`
+    (None: no limit) for an answer.
     """
 
     def __init__(self, path: str, *, stable: bool = False, seconds: float | None = None) -> None:
@@ -61,7 +60,7 @@ class NbdDisk:
         return self._take(length)
 
     def close(self) -> None:
-        """Take leave; nothing may be asked any more."""
+        """Disconnect; no request is possible afterwards."""
         leave = _REQUEST.pack(_REQUEST_MAGIC, 0, _DISCONNECT, self._number + 1, 0, 0)
         self._socket.sendall(leave)
         self._socket.close()

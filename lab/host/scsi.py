@@ -1,7 +1,7 @@
-"""A disk asked by SCSI commands of our own: who it is, how large, who has reserved it.
+"""SCSI commands of the lab to a disk: its identity, size and reservation.
 
-The host's kernel remembers such answers, so what it shows says nothing of the array of now. What
-is sent and what comes back is put together here (SPC-4, SBC-3); sg_raw in the host passes it on.
+The host's kernel caches such answers, so it does not show the present state of the array. Commands
+and answers are encoded here (SPC-4, SBC-3); sg_raw in the host sends them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from lab.errors import LabError
 from lab.host.host import LabHost
 
 GOOD, CONFLICT = 0, 24
-"""Exit statuses of sg_raw (sg3_utils(8)): the command was carried out; RESERVATION CONFLICT."""
+"""Exit statuses of sg_raw (sg3_utils(8)): GOOD, and RESERVATION CONFLICT."""
 WRITE_EXCLUSIVE = 1
 """Type of a reservation: others may read only (SPC-4, table 61)."""
 
@@ -23,14 +23,14 @@ _ROOM = 252
 
 @dataclass(frozen=True)
 class Command:
-    """A command: what is sent, how many bytes may come back, and the data that goes with it."""
+    """A command: its CDB, the most bytes that may come back, and the data sent with it."""
 
     cdb: bytes
     receive: int = 0
     data: bytes = b""
 
     def line(self, device: str) -> str:
-        """As the guest program `scsi` reads it."""
+        """The line for the guest program `scsi`."""
         return f"{device} {self.cdb.hex()} {self.receive} {self.data.hex() or '-'}"
 
 
@@ -47,8 +47,8 @@ READ_RESERVATION = Command(bytes([0x5E, 1]) + bytes(6) + bytes([_ROOM, 0]), _ROO
 def reserve_out(action: int, key: int, new_key: int = 0, *, aptpl: bool = False) -> Command:
     """PERSISTENT RESERVE OUT (SPC-4, 6.16) with the service action `action`.
 
-    `key` is the one of the sender, `new_key` the one to register. `aptpl`: what is
-    registered shall outlast a loss of power.
+    `key` is the sender's key, `new_key` the one to register. `aptpl`: the registration must survive
+    a power cut.
     """
     kind = 0 if action == _REGISTER else WRITE_EXCLUSIVE
     data = key.to_bytes(8, "big") + new_key.to_bytes(8, "big") + bytes(4) + bytes([aptpl, 0, 0, 0])
@@ -61,7 +61,7 @@ def write_block(block: int) -> Command:
 
 
 def send(host: LabHost, commands: list[tuple[str, Command]]) -> list[tuple[int, bytes]]:
-    """Send each command to its device ("sda"): the exit status of sg_raw, and what came back."""
+    """Send each command to its device ("sda"). Returns sg_raw's exit statuses and the answers."""
     lines = "".join(f"{command.line(device)}\n" for device, command in commands)
     shown = host.kernel.runner.run(["sh", "/run/lab/scsi"], stdin=lines, seconds=60.0).output
     answers = [line.partition(" ") for line in shown.splitlines()]
@@ -80,7 +80,7 @@ def _must(host: LabHost, commands: list[tuple[str, Command]]) -> list[bytes]:
 
 
 def identity(serial: bytes, device: bytes, capacity: bytes) -> dict[str, Any]:
-    """What the pages 0x80 and 0x83 and READ CAPACITY(16) say; LabError if they are cut short."""
+    """Parse VPD pages 0x80 and 0x83 and READ CAPACITY(16); LabError if they are incomplete."""
     for page, number in ((serial, 0x80), (device, 0x83)):
         if len(page) < 4 or page[1] != number or len(page) < 4 + int.from_bytes(page[2:4], "big"):
             raise LabError(f"no whole VPD page {number:#x}: {page.hex() or 'nothing'}")
@@ -97,7 +97,7 @@ def identity(serial: bytes, device: bytes, capacity: bytes) -> dict[str, Any]:
 
 
 def reservation(keys: bytes, held: bytes) -> dict[str, Any]:
-    """What READ KEYS and READ RESERVATION say (SPC-4, 6.15); `holder` and `type` None: nobody."""
+    """Parse READ KEYS and READ RESERVATION (SPC-4, 6.15); `holder`, `type` None: none."""
     count = int.from_bytes(keys[4:8], "big") // 8
     found = {
         "keys": [f"0x{keys[8 + 8 * n : 16 + 8 * n].hex()}" for n in range(count)],
@@ -111,7 +111,7 @@ def reservation(keys: bytes, held: bytes) -> dict[str, Any]:
 
 
 def record_identity(host: LabHost, moment: str) -> None:
-    """Ask every disk of `host` who it is, and put that on the timeline (kind `identity`)."""
+    """Put the identity of every disk of `host` on the timeline (kind `identity`)."""
     asked = (inquiry(0x80), inquiry(0x83), READ_CAPACITY)
     disks = [(session, disk) for session in host.initiator.sessions() for disk in session.disks]
     answers = iter(_must(host, [(disk.device, one) for _, disk in disks for one in asked]))
@@ -122,7 +122,7 @@ def record_identity(host: LabHost, moment: str) -> None:
 
 
 def record_reservation(host: LabHost, moment: str) -> None:
-    """Ask the first disk of `host` who has reserved it, for the timeline (kind `reservation`)."""
+    """Put the reservation of the first disk of `host` on the timeline (kind `reservation`)."""
     session = host.initiator.sessions()[0]
     asked = (READ_KEYS, READ_RESERVATION)
     found = reservation(*_must(host, [(session.device, one) for one in asked]))
@@ -131,8 +131,8 @@ def record_reservation(host: LabHost, moment: str) -> None:
 
 
 def try_to_write(host: LabHost, moment: str) -> None:
-    """Let `host` write to the last block of its first disk, and put on the timeline (kind
-    `attempt`) whether it was allowed to: `status` is "ok", "conflict", or another one of sg_raw."""
+    """Let `host` write to the last block of its first disk. Put the `status` on the timeline (kind
+    `attempt`): "ok", "conflict", or "sg_raw N" for another exit status."""
     disk = host.initiator.sessions()[0].disks[0]
     ((status, _),) = send(host, [(disk.device, write_block(disk.size_bytes // 512 - 1))])
     told = {GOOD: "ok", CONFLICT: "conflict"}.get(status, f"sg_raw {status}")
@@ -140,9 +140,9 @@ def try_to_write(host: LabHost, moment: str) -> None:
 
 
 def reserve(host: LabHost, key: int, *, aptpl: bool = False) -> None:
-    """Register `key` for `host` at its first disk, and reserve that for it: others may only read.
+    """Register `key` for `host` at its first disk and reserve the disk: others may only read.
 
-    `aptpl`: both shall outlast a loss of power. LabError if the disk refuses.
+    `aptpl`: both must survive a power cut. LabError if the disk refuses.
     """
     device = host.initiator.sessions()[0].device
     steps = (reserve_out(_REGISTER, 0, key, aptpl=aptpl), reserve_out(_RESERVE, key))
