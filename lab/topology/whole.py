@@ -1,4 +1,4 @@
-"""Whether a topology can be built: what only the whole of it shows."""
+"""Checks of a whole topology, after build()."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from lab.topology.topology import (
 )
 
 MOST_PORTS, MOST_HOSTS = 128, 48
-"""What was measured to work, on two processors: 128 ports take 16 s, 48 hosts 28 s. With 200 ports
-the kernel's lists of addresses change faster than they can be read."""
+"""Measured to work on two processors: 128 ports take 16 s, 48 hosts 28 s. With 200 ports the
+kernel's address lists change faster than they can be read."""
 
 Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def check(topo: ArrayTopo) -> None:
-    """Raise BadInput, with the place, unless `topo` has an array with ports, a host, switches that
-    are joined, and addresses that fit together."""
+    """Raise BadInput, with the place, unless `topo` has an array with ports, a host, connected
+    switches, and addresses that fit together."""
     place = file_of(type(topo))
     array = topo.array
     if array is None:
@@ -72,7 +72,7 @@ def _check_switches(topo: ArrayTopo) -> None:
 
 
 Owners = list[tuple[str, tuple[Interface, ...], str]]
-"""Who has which addresses, and where that was said."""
+"""The owner of each address, with the place (file:line) of its definition."""
 
 
 def _check_differ(owners: Owners) -> None:
