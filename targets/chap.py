@@ -40,7 +40,7 @@ def decode_binary(value: str) -> bytes:
             return base64.b64decode(digits, validate=True)
         raise ValueError
     except (ValueError, binascii.Error):
-        raise Unproven("a value that is not binary") from None
+        raise Unproven("a value is not binary (0x… or 0b…)") from None
 
 
 class Authenticator:
@@ -81,6 +81,6 @@ class Authenticator:
         if not (right and named):
             raise Unproven("wrong name or secret")
         if "CHAP_C" in keys or "CHAP_I" in keys:
-            raise Unproven("it wants a proof of the array, which has no secret for that")
+            raise Unproven("it asks for mutual CHAP, and the array has no secret for that")
         self.proven = True
         return {}

@@ -17,14 +17,14 @@ from targets.front.base import Front
 DEFAULT = "tgt"
 ABILITIES = {
     "heads": "disks that several kernels can serve at once",
-    "hides-targets": "the answer 0x0203, not found, to a host that its access list does not name",
+    "hides-targets": "the answer 0x0203, not found, to a host that is not on its access list",
     "kill": "a process that can be killed and started again",
     "power-cut": "a kernel of its own, whose power can be cut",
-    "redirects": "redirection at login of its own, so that one of it can be the virtual port",
-    "refuses-to-prove": "the answer 0x0201 to a host that wants a proof which it cannot give",
-    "reservations-end-with-session": "persistent reservations that are bound to a session",
-    "reservations-survive-power-cuts": "persistent reservations that outlast a power cut (APTPL)",
-    "reservations-survive-sessions": "persistent reservations that outlast their session",
+    "redirects": "native redirection at login, so that a second engine can be the front",
+    "refuses-to-prove": "the answer 0x0201 to mutual CHAP for which it has no secret",
+    "reservations-end-with-session": "persistent reservations that end with their session",
+    "reservations-survive-power-cuts": "persistent reservations that survive a power cut (APTPL)",
+    "reservations-survive-sessions": "persistent reservations that survive their session",
     "stores": "disks in files with and without a cache: file-write-back, file-write-through",
 }
 """Abilities that only some engines have, each with a description for messages."""

@@ -106,7 +106,7 @@ class Libiscsi:
     def learn(self, known: Secrets) -> None:
         """See Initiator; raises BadInput for mutual CHAP, which QEMU cannot ask for."""
         if known.mutual:
-            raise BadInput(f"{self.name}: libiscsi in QEMU wants no proof of a target")
+            raise BadInput(f"{self.name}: libiscsi in QEMU does not support mutual CHAP")
         self._known = known
         if known.login:
             self._secret.touch(0o600)

@@ -41,12 +41,12 @@ class NbdDisk:
         magic, option, offered = _GREETING.unpack(self._take(_GREETING.size))
         wanted = _FIXED_NEWSTYLE | _NO_ZEROES
         if magic != b"NBDMAGIC" or option != b"IHAVEOPT" or offered & wanted != wanted:
-            raise OSError(errno.EPROTO, f"{path}: this is no NBD server of today")
+            raise OSError(errno.EPROTO, f"{path}: no NBD server with the fixed newstyle handshake")
         choice = _OPTION.pack(b"IHAVEOPT", _EXPORT_NAME, 0)  # the export without a name
         self._socket.sendall(struct.pack(">I", wanted) + choice)
         self.size, can = _EXPORT.unpack(self._take(_EXPORT.size))
         if stable and not can & _SEND_FUA:
-            raise OSError(errno.ENOTSUP, f"{path}: it has no writes that outlast a power cut")
+            raise OSError(errno.ENOTSUP, f"{path}: the NBD server does not support FUA writes")
         self._flags = _FUA if stable else 0
         self._number = 0
 
@@ -72,7 +72,7 @@ class NbdDisk:
         self._socket.sendall(request + data)
         magic, error, number = _REPLY.unpack(self._take(_REPLY.size))
         if magic != _REPLY_MAGIC or number != self._number:
-            raise OSError(errno.EPROTO, "the answer of the NBD server belongs to no request")
+            raise OSError(errno.EPROTO, "the NBD server sent a reply that matches no request")
         if error:
             raise OSError(error, os.strerror(error))
 

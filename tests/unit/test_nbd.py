@@ -143,7 +143,7 @@ def pretend(tmp_path):
 
 def test_stable_writes_where_there_are_none(pretend):
     greeting = struct.pack(">8s8sH", b"NBDMAGIC", b"IHAVEOPT", 3) + struct.pack(">QH", 4096, 1)
-    with pytest.raises(OSError, match="outlast"):
+    with pytest.raises(OSError, match="FUA"):
         NbdDisk(pretend(greeting), stable=True)
 
 
