@@ -1,4 +1,4 @@
-"""What every target engine offers, in the terms of iSCSI, and what only some of them can do."""
+"""The interfaces of target engines: what all of them offer, and what only some can do."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ class Place(Protocol):
 
     @property
     def runner(self) -> Runner:
-        """Where its commands run; LabError while it is powered off."""
+        """The runner for its commands; LabError while it is powered off."""
 
     @property
     def folder(self) -> Path:
         """The folder for files, in memory."""
 
     def put(self, name: str, text: str) -> Path:
-        """Write the file `name` of the folder, in one step, and return its path here."""
+        """Write the file `name` in the folder, atomically, and return its local path."""
 
     def put_away(self, *names: str) -> None:
-        """Remove files or folders of the folder, those that are there."""
+        """Remove files or folders in the folder, if they exist."""
 
     def start_module(
         self,
@@ -47,32 +47,32 @@ class Place(Protocol):
 
 
 class KernelPlace(Place, Protocol):
-    """A kernel of its own: what is in its memory is lost with its power."""
+    """A kernel of its own: a power cut loses its memory."""
 
     @property
     def memory(self) -> Path:
-        """A file for a small disk of the array's own, which outlasts power cuts."""
+        """A file for a small private disk of the array, which survives power cuts."""
 
     def plug(self, path: Path) -> str:
-        """Give the kernel a file as a disk, also at later boots; returns its device."""
+        """Attach a file as a disk, also at later boots; returns its device."""
 
     def unplug(self, device: str) -> None:
-        """Take a disk away again."""
+        """Detach a disk."""
 
     def power_cut(self) -> None:
         """End the kernel at once."""
 
     def power_on(self) -> None:
-        """Boot it again, and wait until it takes commands."""
+        """Boot it again, and wait until it accepts commands."""
 
 
 @dataclass(frozen=True)
 class LogicalUnit:
-    """A disk: its LUN `number`, the file behind it, its size, and who it says it is.
+    """A disk: its LUN `number`, the file behind it, its size, and its identity.
 
-    `scsi_id` (hexadecimal) ends up in the device identification page, VPD 0x83, and `serial` in
-    VPD 0x80; hosts tell disks apart by them, so they must differ from those of any other disk and
-    must not change when the disk is served elsewhere.
+    `scsi_id` (hexadecimal) goes into the device identification page, VPD 0x83, and `serial` into
+    VPD 0x80. Hosts tell disks apart by them: they must be unique, and must not change when the disk
+    is served elsewhere.
     """
 
     number: int
@@ -84,7 +84,7 @@ class LogicalUnit:
 
 @dataclass(frozen=True)
 class ChapAccount:
-    """A CHAP name and secret; `mutual` means that the target proves itself to the host with it."""
+    """A CHAP name and secret; `mutual`: it authenticates the target to the host."""
 
     user: str
     secret: str = field(repr=False)
@@ -95,8 +95,7 @@ class ChapAccount:
 class TargetSpec:
     """A target: its name, its disks, and who may log in.
 
-    With no `accounts` nobody is asked for a secret; with no `initiators` (initiator names) every
-    host may log in.
+    No `accounts`: no CHAP. No `initiators` (initiator names): every host may log in.
     """
 
     iqn: str
@@ -115,10 +114,10 @@ class TargetEngine(Protocol):
         """A portal that only the array's own processes reach."""
 
     def start(self) -> None:
-        """Start serving nothing at no portal; returns once the engine answers."""
+        """Start without targets and portals; returns once the engine answers."""
 
     def create(self, target: TargetSpec) -> None:
-        """Make a target and its disks; raises BadInput for a description that cannot be used."""
+        """Make a target and its disks; raises BadInput for an invalid description."""
 
     def expose(self, portal: str) -> None:
         """Listen at `portal`, an address that the array has ("10.0.0.12", "[fd00::1]:3260")."""
@@ -127,13 +126,13 @@ class TargetEngine(Protocol):
         """Set what the target offers at login, for example DefaultTime2Wait (RFC 7143 sec. 13)."""
 
     def protect_discovery(self, account: ChapAccount) -> None:
-        """Ask for a secret at discovery too, at the engine's own portals, whatever the targets."""
+        """Require `account` in discovery sessions too, at all portals of the engine."""
 
     def version(self) -> str:
         """The engine's version, as it states it."""
 
     def stop(self) -> None:
-        """End it and remove everything of it but the disks; may be called twice."""
+        """End it and remove all but the disks; may be called twice."""
 
 
 @runtime_checkable
@@ -141,7 +140,7 @@ class KillableDaemon(Protocol):
     """An engine that is a process."""
 
     def kill(self) -> None:
-        """SIGKILL: every connection is reset, what was written stays."""
+        """SIGKILL: every connection is reset, written data stays."""
 
     def restart(self) -> None:
         """Serve the same targets at the same portals again after `kill`."""
@@ -152,7 +151,7 @@ class OwnKernel(Protocol):
     """An engine inside a kernel of its own."""
 
     def power_cut(self) -> None:
-        """End that kernel without any shutting down."""
+        """End that kernel without a shutdown."""
 
     def power_on(self) -> None:
         """Boot it and serve the same targets at the same portals again."""
@@ -167,7 +166,7 @@ class RedirectsNatively(Protocol):
 
 
 def check_target(target: TargetSpec) -> None:
-    """Raise BadInput, with the place, if a target cannot be served as it is described."""
+    """Raise BadInput, with the place, if a target's description is invalid."""
     check_iqn(target.iqn, "target")
     for name in target.initiators:
         check_iqn(name, f"target {target.iqn}, initiators")
@@ -183,7 +182,7 @@ def check_target(target: TargetSpec) -> None:
 
 
 def check_accounts(place: str, accounts: Sequence[ChapAccount]) -> None:
-    """Raise BadInput, naming `place` and never a secret, for accounts that no engine takes."""
+    """Raise BadInput for accounts that no engine accepts; it names `place`, never a secret."""
     for account in accounts:
         if not _CREDENTIAL.fullmatch(account.user):
             raise BadInput(f"{place}: CHAP name {account.user!r}: no blanks, commas or non-ASCII")
@@ -207,8 +206,8 @@ def _check_lun(place: str, lun: LogicalUnit) -> None:
         raise BadInput(f"{place}: the number must be 1 to 255")
     if lun.size_bytes < 1 << 20 or lun.size_bytes % 4096:
         raise BadInput(f"{place}: size {lun.size_bytes}: at least 1 MiB, a multiple of 4096 bytes")
-    # Hexadecimal, because tgt makes the NAA designator of it, and reads any other letter as 0:
-    # two disks would get one identity.
+    # Hexadecimal: tgt makes the NAA designator from it and reads any other letter as 0, so two
+    # disks could get the same identity.
     if not _SCSI_ID.fullmatch(lun.scsi_id):
         raise BadInput(f"{place}: scsi_id {lun.scsi_id!r}: 1 to 31 hexadecimal digits")
     if not _SERIAL.fullmatch(lun.serial):

@@ -1,6 +1,6 @@
 """CHAP, the side that asks for the secret: RFC 7143 section 12.1.3, RFC 1994. Bytes only.
 
-Standard library only. MD5, for that is what every initiator must be able to do.
+Standard library only. Uses MD5, which every initiator must support.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from collections.abc import Mapping
 MD5 = "5"
 CHALLENGE_BYTES = 16
 LONGEST_BINARY = 1024
-"""Bytes of a binary value, the most that CHAP has (RFC 7143 section 12.1.3)."""
+"""Most bytes of a binary value in CHAP (RFC 7143 section 12.1.3)."""
 
 
 class Unproven(Exception):
-    """The host did not prove that it knows the secret; says why, never what it sent."""
+    """The host did not prove that it knows the secret. The message never holds what it sent."""
 
 
 def response(identifier: int, secret: str, challenge: bytes) -> bytes:
-    """What proves that its sender knows `secret` (RFC 1994 section 4.1)."""
+    """The CHAP response for `challenge` (RFC 1994 section 4.1)."""
     text = bytes([identifier]) + secret.encode() + challenge
-    return hashlib.md5(text).digest()  # noqa: S324  it is what CHAP is made of
+    return hashlib.md5(text).digest()  # noqa: S324  CHAP requires it
 
 
 def decode_binary(value: str) -> bytes:
-    """A binary value of a text key, `0x…` or `0b…` (RFC 7143 section 6.1); Unproven if none."""
+    """Decode a binary value `0x…` or `0b…` (RFC 7143 section 6.1); Unproven if it is invalid."""
     try:
         kind, digits = value[:2].lower(), value[2:]
         if not digits or len(digits) > 2 * LONGEST_BINARY:
@@ -40,14 +40,14 @@ def decode_binary(value: str) -> bytes:
             return base64.b64decode(digits, validate=True)
         raise ValueError
     except (ValueError, binascii.Error):
-        raise Unproven("a value that is not binary") from None
+        raise Unproven("a value is not binary (0x… or 0b…)") from None
 
 
 class Authenticator:
-    """One host's way through the security stage of a login: `answer` each of its requests.
+    """The security stage of one login: call `answer` for each request of the host.
 
-    The host proves itself with the CHAP name `user` and `secret`; `proven` says that it has. A host
-    that wants a proof in return is refused, for there is no secret to give it with.
+    `proven` is True once the host has used the CHAP name `user` and `secret`. A host that asks for
+    mutual CHAP is refused: there is no secret for it.
     """
 
     def __init__(self, user: str, secret: str) -> None:
@@ -81,6 +81,6 @@ class Authenticator:
         if not (right and named):
             raise Unproven("wrong name or secret")
         if "CHAP_C" in keys or "CHAP_I" in keys:
-            raise Unproven("it wants a proof of the array, which has no secret for that")
+            raise Unproven("it asks for mutual CHAP, and the array has no secret for that")
         self.proven = True
         return {}

@@ -1,7 +1,7 @@
-"""The target engines there are, by the name that the command line takes.
+"""All target engines, by their names on the command line.
 
-Each is a `Kind` that an installed package names as an entry point of the group
-`failover_lab.engines`: ours are in pyproject.toml, examples/outside brings another.
+Each is a `Kind`, an entry point of an installed package in the group `failover_lab.engines`. Ours
+are in pyproject.toml; examples/outside has another.
 """
 
 from __future__ import annotations
@@ -17,28 +17,27 @@ from targets.front.base import Front
 DEFAULT = "tgt"
 ABILITIES = {
     "heads": "disks that several kernels can serve at once",
-    "hides-targets": "the answer 0x0203, not found, to a host that its access list does not name",
+    "hides-targets": "the answer 0x0203, not found, to a host that is not on its access list",
     "kill": "a process that can be killed and started again",
     "power-cut": "a kernel of its own, whose power can be cut",
-    "redirects": "redirection at login of its own, so that one of it can be the virtual port",
-    "refuses-to-prove": "the answer 0x0201 to a host that wants a proof which it cannot give",
-    "reservations-end-with-session": "persistent reservations that are bound to a session",
-    "reservations-survive-power-cuts": "persistent reservations that outlast a power cut (APTPL)",
-    "reservations-survive-sessions": "persistent reservations that outlast their session",
+    "redirects": "native redirection at login, so that a second engine can be the front",
+    "refuses-to-prove": "the answer 0x0201 to mutual CHAP for which it has no secret",
+    "reservations-end-with-session": "persistent reservations that end with their session",
+    "reservations-survive-power-cuts": "persistent reservations that survive a power cut (APTPL)",
+    "reservations-survive-sessions": "persistent reservations that survive their session",
     "stores": "disks in files with and without a cache: file-write-back, file-write-through",
 }
-"""What engines may differ in, each with the words that say what an engine then has."""
+"""Abilities that only some engines have, each with a description for messages."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What an engine is.
+    """A kind of engine.
 
-    `make` makes one at a place, with its log folder and the store that disks are kept in ("" for
-    its usual one; BadInput for one that it has not). With `own_kernel` that place is a KernelPlace,
-    and the engine an OwnKernel. `front`, where the engine redirects natively, makes a front of it,
-    with the parameters that it offers at login. `abilities`, of ABILITIES, are what scenarios
-    may need of it.
+    `make` makes an engine at a place, with its log folder and its store for disks ("": the default
+    one; BadInput for an unknown one). With `own_kernel` the place is a KernelPlace, and the engine
+    an OwnKernel. `front` makes a front from an engine that redirects natively, with the parameters
+    that it offers at login. `abilities`: those of ABILITIES that it has, for scenarios.
     """
 
     make: Callable[[Place, Path, str], TargetEngine]

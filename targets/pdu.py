@@ -1,4 +1,4 @@
-"""iSCSI PDUs after RFC 7143: the bytes only; nothing here knows of connections."""
+"""Encoding of iSCSI PDUs (RFC 7143), without connections."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ _CRC = _table()
 
 
 def crc32c(data: bytes | bytearray | memoryview) -> int:
-    """The CRC32C of `data` (RFC 7143, 13.1); on the wire it stands in little-endian order."""
+    """The CRC32C of `data` (RFC 7143, 13.1); on the wire it is little-endian."""
     table, crc = _CRC, 0xFFFFFFFF
     for byte in data:
         crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
@@ -95,7 +95,7 @@ def _times(a: int, b: int) -> int:
 
 @lru_cache(maxsize=1024)
 def _shift(length: int) -> int:
-    """x^(8 * length): what `length` more zero bytes multiply a CRC by."""
+    """x^(8 * length): the factor by which `length` more zero bytes change a CRC."""
     result, power = 0x80000000, 0x00800000
     while length:
         if length & 1:
@@ -106,10 +106,10 @@ def _shift(length: int) -> int:
 
 
 def crc_change(delta: bytes, following: int) -> int:
-    """What the CRC32C of a text is XORed with when `delta` is XORed into it.
+    """The value to XOR into the CRC32C of a text when `delta` is XORed into the text.
 
     `following` is the number of bytes after the changed ones. A CRC is linear, so a digest can be
-    carried over a change without the rest of the text, and one that was wrong stays wrong.
+    updated without the rest of the text, and a wrong digest stays wrong.
     """
     crc = 0
     for byte in delta:
@@ -211,13 +211,13 @@ def decode(
 
 
 def encode_keys(pairs: Mapping[str, str] | Iterable[tuple[str, str]]) -> bytes:
-    """Text keys as they stand in a data segment: `key=value` and a zero byte (RFC 7143, 6.1)."""
+    """Text keys as a data segment: `key=value` and a zero byte each (RFC 7143, 6.1)."""
     items = pairs.items() if isinstance(pairs, Mapping) else pairs
     return b"".join(f"{key}={value}".encode() + b"\0" for key, value in items)
 
 
 def decode_keys(raw: bytes) -> list[tuple[str, str]]:
-    """The text keys of a data segment in order; what is not `key=value` is left out."""
+    """The text keys of a data segment in order; parts that are not `key=value` are ignored."""
     found = []
     for part in raw.split(b"\0"):
         key, equals, value = part.decode(errors="replace").partition("=")

@@ -17,7 +17,7 @@ from lab.topology import ArrayTopo, Lun
 
 
 class ManyLuns(ArrayTopo):
-    """The smallest topology in which a host has several sessions, and several disks by each."""
+    """The smallest topology where a host has several sessions with several disks each."""
 
     def build(self) -> None:
         """See ArrayTopo."""

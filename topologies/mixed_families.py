@@ -1,4 +1,4 @@
-"""One array with IPv4 and IPv6, and hosts with the one, the other, and both.
+"""One array with IPv4 and IPv6, and three hosts: IPv4 only, IPv6 only, both.
 
   h1 (.101)      h2 (::102)      h3 (.103, ::103)
      |              |              |

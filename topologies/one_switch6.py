@@ -16,7 +16,7 @@ from lab.topology import ArrayTopo
 
 
 class OneSwitch6(ArrayTopo):
-    """The smallest topology in which a port can die and two others are left."""
+    """The smallest topology where two ports are left when one dies."""
 
     def build(self) -> None:
         """See ArrayTopo."""

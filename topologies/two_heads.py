@@ -1,4 +1,4 @@
-"""One array with two heads, each a kernel of its own, that share its disks; and two hosts.
+"""One array with two heads (kernels that share its disks), and two hosts.
 
   h1 (.101)      h2 (.102)
      |              |
@@ -20,7 +20,7 @@ from lab.topology.heads import HeadsTopo
 
 
 class TwoHeads(HeadsTopo):
-    """The smallest array that outlives one of its kernels."""
+    """The smallest array that survives the death of one kernel."""
 
     def build(self) -> None:
         """See ArrayTopo."""

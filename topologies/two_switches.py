@@ -16,7 +16,7 @@ from lab.topology.topology import ArrayTopo
 
 
 class TwoSwitches(ArrayTopo):
-    """The smallest topology in which a part of the network can be cut off."""
+    """The smallest topology where a part of the network can be cut off."""
 
     def build(self) -> None:
         """See ArrayTopo."""

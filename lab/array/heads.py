@@ -169,7 +169,7 @@ class HeadArray(Array):
 
     def kill_front(self) -> None:
         """See Array: always BadInput; the front of a head is not restarted alone."""
-        raise BadInput(f"{self.spec.name}: nobody would start its virtual port again")
+        raise BadInput(f"{self.spec.name}: nothing would restart the front of a head")
 
     def wait_settled(self, since: float, seconds: float = READY_SECONDS) -> None:
         """Wait until the controller has said, after `since` (Unix seconds), that all addresses are
@@ -216,6 +216,6 @@ def check(target: str, policy: Policy) -> None:
         )
     if policy.relay:
         raise BadInput(
-            "an array with heads has no relay, which this scenario asks for; "
+            "this scenario needs a relay, and an array with heads has none; "
             "choose a topology without heads, such as --topology one_switch"
         )

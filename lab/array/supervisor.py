@@ -57,7 +57,7 @@ class _Controller:
     def restart(self) -> None:
         """See Watched; LabError also if it keeps dying before it settles."""
         if self.starts >= _STARTS:
-            raise LabError(f"it has been started {self.starts} times, and has not settled")
+            raise LabError(f"started {self.starts} times, but it has not settled")
         text = json.dumps(self._config(), indent=1)
         if text != self._written:
             self._site.put(_FILE, text)

@@ -1,7 +1,7 @@
-"""What an initiator is to a lab, and the initiators there are, by the command line's names.
+"""The interface of an initiator, and all initiators by their names on the command line.
 
-Each is a `Kind` that an installed package names as an entry point of the group
-`failover_lab.initiators`; ours are in pyproject.toml.
+Each is a `Kind`, an entry point of an installed package in the group `failover_lab.initiators`.
+Ours are in pyproject.toml.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class Disk:
 
 @dataclass(frozen=True)
 class Session:
-    """One iSCSI session as the host's kernel has it.
+    """One iSCSI session, as the host's kernel shows it.
 
-    Portals are "address:port": `persistent` is the one the host logged in at and returns to,
-    `current` the one it was redirected to; "" where the kernel has none. `connection` is the TCP
-    connection, "local peer". `device` is the disk of the lowest LUN ("sda"), with its serial number
-    and size; `disks` has all of them, by LUN.
+    Portals are "address:port", or "" if the kernel shows none. `persistent`: where the host logged
+    in and will return to. `current`: where it was redirected to. `connection`: the TCP connection,
+    "local peer". `device`: the disk of the lowest LUN ("sda"); `serial` and `size_bytes` are of
+    that disk. `disks`: all disks, by LUN.
     """
 
     sid: int
@@ -61,36 +61,36 @@ class Initiator(Protocol):
 
     name: str
     relogin_ms: float
-    """Within which its disk goes on after it has lost its port and has to log in anew."""
+    """Longest time until I/O goes on after a lost port and a new login, in milliseconds."""
 
     def start(self) -> None:
         """Make it ready for discover() and login()."""
 
     def learn(self, known: Secrets) -> None:
-        """Prove itself with what is `known`, and want proofs, from the next discovery on."""
+        """Use the CHAP accounts `known`, in both directions, from the next discovery on."""
 
     def discover(self, portal: str) -> list[str]:
-        """The portals that SendTargets names at `portal`, also put on the timeline."""
+        """The portals in the SendTargets answer of `portal`; also added to the timeline."""
 
     def login(self, target: str, portal: str) -> Session:
-        """Log in to `target` at `portal`; returns with the session up and its disk there."""
+        """Log in to `target` at `portal`; returns when the session is up and has its disk."""
 
     def sessions(self) -> list[Session]:
-        """The sessions there are now."""
+        """The current sessions."""
 
     def logout(self, target: str) -> None:
         """Log out of `target`."""
 
     def writer(self, session: Session) -> list[str]:
-        """The command that writes to the disk of `session`, but for what the load adds."""
+        """The command that writes to the disk of `session`; the load appends arguments."""
 
     def kill(self) -> None:
-        """End at once what runs of it on this machine; its host's own kernel is ended by others."""
+        """End its processes on this machine at once. A kernel of its host is ended elsewhere."""
 
 
 @dataclass(frozen=True)
 class Seat:
-    """What an initiator is given: where its commands run, and where it puts what happens.
+    """What an initiator is given: the runner for its commands, the timeline, the run folder.
 
     `luns`: the number of the first disk of each target, by the target's name.
     """
@@ -107,12 +107,12 @@ def _nothing() -> None:
 
 @dataclass(frozen=True)
 class Kind:
-    """What an initiator is.
+    """A kind of initiator.
 
-    `make` makes the one of a host. With `own_kernel` that host has a kernel of its own; without, it
-    is a network namespace of this machine, and the runner a LocalRunner. `require` raises Missing
-    for what this machine lacks. `versions` are those of the software under test; it is given what
-    the release image says of its packages.
+    `make` makes the initiator of one host. With `own_kernel` the host has its own kernel. Without,
+    it is a network namespace of this machine, and the runner is a LocalRunner. `require` raises
+    Missing for what this machine lacks. `versions` returns the versions of the software under test;
+    its argument are the package versions of the release image.
     """
 
     make: Callable[[Seat], Initiator]

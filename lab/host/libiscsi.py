@@ -1,8 +1,8 @@
 """The second initiator: libiscsi, in a host that is a network namespace and has no kernel.
 
-libiscsi is a library, so that it needs a program: QEMU's block layer, as under a virtual machine's
-disk. One qemu-nbd for each login keeps the disk open and offers it at a UNIX socket, where the load
-writes (lab/host/nbd.py). Discovery and the disk's identity are asked by libiscsi's own tools.
+libiscsi is a library and needs a program: QEMU's block layer, as for the disk of a virtual machine.
+One qemu-nbd per login keeps the disk open and exports it at a UNIX socket, where the load writes
+(lab/host/nbd.py). libiscsi's own tools do discovery and read the disk's identity.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ IFS= read -r LIBISCSI_CHAP_PASSWORD
 export LIBISCSI_CHAP_USERNAME LIBISCSI_CHAP_PASSWORD
 exec "$@"
 """
-"""Secrets on standard input, for argument lists are shown where they fail."""
+"""Secrets come on standard input: error messages show argument lists."""
 
 
 def require_libiscsi() -> None:
-    """Raise Missing, naming the Debian package, where QEMU with libiscsi or its tools are not."""
+    """Raise Missing, with the Debian package, if QEMU's libiscsi or the tools are missing."""
     require("iscsi-ls", "libiscsi-bin")
     qemu = require("qemu-nbd", "qemu-utils")
-    # It refuses either way: for want of the driver, which is a module, or of a portal.
+    # It fails either way: the driver (a module) is missing, or the portal option is.
     asked = [qemu, "--image-opts", "driver=iscsi"]
     said = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=False).stderr
     if "Unknown driver" in said:
@@ -71,17 +71,15 @@ class _Opened:
 class Libiscsi:
     """libiscsi in the network namespace of `runner`, for one disk of each target.
 
-    Its number, for the target's name, is in `luns`.
-
-    What the kernel is to open-iscsi, the disk that QEMU holds open is here: a Session is one
-    opening, with its number for `sid`, and lives until qemu-nbd ends. libiscsi repairs a broken
-    connection beneath it, by a login with a new ISID. `work` is for the sockets.
+    `luns`: target name to the LUN of that disk. `work`: the folder for sockets. A Session is one
+    disk that a qemu-nbd holds open, with a running number as `sid`; it lives until the qemu-nbd
+    ends. libiscsi repairs a broken connection below it, by a login with a new ISID.
     """
 
     relogin_ms = 30_000.0
-    """A NOP-Out each 5 s, and reconnecting instead of the fourth while three are unanswered
-    (block/iscsi.c of QEMU), so up to 20 s; libiscsi waits before each further try, 1 s more each
-    time (lib/connect.c)."""
+    """A NOP-Out each 5 s; after three without an answer a reconnect instead of the fourth
+    (block/iscsi.c of QEMU), so up to 20 s. Before each further try libiscsi waits 1 s more
+    (lib/connect.c)."""
 
     def __init__(
         self,
@@ -103,12 +101,12 @@ class Libiscsi:
         return initiator_name(self.name)
 
     def start(self) -> None:
-        """There is nothing to start before a login."""
+        """See Initiator: nothing runs before a login."""
 
     def learn(self, known: Secrets) -> None:
-        """See Initiator; raises BadInput for a proof of the target's, which QEMU cannot want."""
+        """See Initiator; raises BadInput for mutual CHAP, which QEMU cannot ask for."""
         if known.mutual:
-            raise BadInput(f"{self.name}: libiscsi in QEMU wants no proof of a target")
+            raise BadInput(f"{self.name}: libiscsi in QEMU does not support mutual CHAP")
         self._known = known
         if known.login:
             self._secret.touch(0o600)
@@ -127,7 +125,7 @@ class Libiscsi:
         return portals
 
     def _reach(self, argv: list[str], account: ChapAccount | None) -> str:
-        """The output of a tool; WaitTimeout where it could not have what it wants of the array."""
+        """The output of a tool; WaitTimeout if the tool fails."""
         began, told, proving = time.monotonic(), "", list[str]()
         if account:
             proving = ["sh", "-c", _PROVING, "sh"]
@@ -151,7 +149,8 @@ class Libiscsi:
         if self._known.login:
             secret = ["--object", f"secret,id=chap,file=/proc/self/cwd/{self._secret.name}"]
             options |= {"user": self._known.login.user, "password-secret": "chap"}
-        # A socket's path may have 107 bytes, a run folder's more; and qemu-nbd wants it absolute.
+        # A socket's path has at most 107 bytes, but a run folder's may be longer; qemu-nbd wants
+        # an absolute path.
         process = self._runner.start(
             [
                 *("env", f"--chdir={self._work}", "qemu-nbd", "--persistent", "--cache=none"),
@@ -180,7 +179,7 @@ class Libiscsi:
             if disk.process.poll() is not None:
                 tail = self._log.read_text(errors="replace")[-1000:]
                 raise WaitTimeout(what, round(time.monotonic() - began, 1), tail.strip())
-            # The socket is there at once, but nobody is greeted before the disk is open.
+            # The socket exists at once, but qemu-nbd greets no client before the disk is open.
             with contextlib.suppress(OSError):
                 socket = f"/proc/self/fd/{folder}/{self.name}-{disk.device}"
                 NbdDisk(socket, seconds=LOGIN_SECONDS).close()
@@ -214,9 +213,9 @@ class Libiscsi:
         return " ".join(ends[0]) if ends else ""
 
     def _identity(self, disk: _Opened, portal: str) -> tuple[str, int]:
-        """Serial number and size of the disk behind `portal`, which serves it at this moment.
+        """Serial number and size (bytes) of the disk, read at `portal`, which serves it now.
 
-        QEMU shows neither, so that each is asked by a session of its own, under another name.
+        QEMU shows neither. Each is read by an extra session, with another initiator name.
         """
         url = f"iscsi://{portal}/{disk.target}/{self._luns[disk.target]}"
         ask = ["-i", self._iqn + ASIDE, url]
@@ -229,7 +228,7 @@ class Libiscsi:
         return found[1].strip(), int(size)
 
     def writer(self, session: Session) -> list[str]:
-        """The command that writes to the disk of `session`; its arguments go on from there."""
+        """See Initiator."""
         module = [sys.executable, "-m", "lab.host.nbd"]
         return ["env", f"--chdir={self._work}", *module, f"{self.name}-{session.device}"]
 
@@ -241,7 +240,7 @@ class Libiscsi:
             self._disks.remove(disk)
 
     def kill(self) -> None:
-        """See Initiator; SIGKILL to every qemu-nbd: the disks they had open are gone."""
+        """See Initiator: SIGKILL every qemu-nbd."""
         for disk in self._disks:
             disk.process.kill()
 
@@ -255,7 +254,7 @@ def _versions(_image: Mapping[str, str]) -> dict[str, str]:
     """The versions of libiscsi and QEMU on this machine."""
     here = LocalRunner("this machine")
     found = {"libiscsi": "unknown"}
-    with contextlib.suppress(LabError):  # where packages are not Debian's
+    with contextlib.suppress(LabError):  # not a Debian system
         shown = here.run(["dpkg-query", "-W", "-f", "${Version}\n", "libiscsi[0-9]*"]).output
         found["libiscsi"] = shown.split()[0]
     return {**found, "qemu": here.run(["qemu-nbd", "-V"]).output.split()[1]}

@@ -20,13 +20,13 @@ from lab.waiting import wait_for
 from targets.base import ChapAccount
 
 _NOT_REACHED = {4, 5, 8, 11, 19, 24}
-"""What iscsiadm ends with when the array did not let the host in, rather than something here being
-broken: transport, login, their time-outs, refused, authentication (open-iscsi, iscsi_err.h)."""
+"""Exit statuses of iscsiadm that mean no login at the array, not a broken host: transport, login,
+their time-outs, refused, authentication (open-iscsi, iscsi_err.h)."""
 _ISCSID_SOCKET = "@ISCSIADM_ABSTRACT_NAMESPACE"  # usr/mgmt_ipc.h of open-iscsi
 
 
 class OpenIscsi:
-    """open-iscsi: iscsid and iscsiadm in a guest, sessions read from its kernel's sysfs."""
+    """open-iscsi: iscsid and iscsiadm in a guest; its kernel's sysfs shows the sessions."""
 
     relogin_ms = 20_000.0
     """NOP-Out interval and timeout 5 s each, Time2Wait 2 s, one retry after 3 s."""
@@ -37,7 +37,7 @@ class OpenIscsi:
         self._daemon: Process | None = None
 
     def start(self) -> None:
-        """Start iscsid, whose log goes to the run folder, and wait until it answers."""
+        """Start iscsid, with its log in the run folder, and wait until it listens."""
         name = f"InitiatorName={initiator_name(self.name)}"
         begin = (
             f"echo {name} > /etc/iscsi/initiatorname.iscsi; modprobe -a iscsi_tcp sd_mod; "
@@ -54,11 +54,11 @@ class OpenIscsi:
         )
 
     def configure(self, name: str, value: str) -> None:
-        """Set `name` of /etc/iscsi/iscsid.conf, for targets that are discovered from now on."""
+        """Set `name` in /etc/iscsi/iscsid.conf; valid for targets discovered from now on."""
         self._configure({name: value})
 
     def _configure(self, settings: Mapping[str, str]) -> None:
-        # On standard input, as secrets come this way too: argument lists are shown where they fail.
+        # On standard input, because error messages show argument lists: settings may be secrets.
         lines = "".join(f"{name} = {value}\n" for name, value in settings.items())
         self._runner.run(["sh", "-c", "cat >> /etc/iscsi/iscsid.conf"], stdin=lines)
 
@@ -73,7 +73,7 @@ class OpenIscsi:
             self._configure(settings)
 
     def freeze(self) -> None:
-        """Stop iscsid: sessions go on in the kernel, but nobody answers what targets ask for."""
+        """Stop iscsid: sessions go on in the kernel, but Async Messages get no answer."""
         self._runner.run(["sh", "-c", "kill -STOP $(pidof iscsid)"])
 
     def thaw(self) -> None:
@@ -125,11 +125,11 @@ class OpenIscsi:
         return ["python3", "/run/lab/writer.py", f"/dev/{session.device}"]
 
     def kill(self) -> None:
-        """See Initiator: all of it is in the guest."""
+        """See Initiator: nothing to do, all of it runs in the guest."""
 
 
 def _chap(prefix: str, ours: ChapAccount | None, theirs: ChapAccount | None) -> dict[str, str]:
-    """The settings of open-iscsi for an account of the host, and one of the target."""
+    """open-iscsi's settings for the account of the host, and for that of the target."""
     if ours is None:
         return {}
     found = {"authmethod": "CHAP", "username": ours.user, "password": ours.secret}
@@ -139,9 +139,9 @@ def _chap(prefix: str, ours: ChapAccount | None, theirs: ChapAccount | None) -> 
 
 
 def parse_sessions(text: str) -> list[Session]:
-    """What the guest program `sessions` printed, as Session objects, lowest number first.
+    """The output of the guest program `sessions` as Session objects, lowest number first.
 
-    Raises LabError with the text if it is not what that program prints.
+    Raises LabError with the text if it cannot be parsed.
     """
     try:
         return _parse(text)
@@ -166,7 +166,7 @@ def _parse(text: str) -> list[Session]:
             )
             if match:
                 local, peer = _portal(match[1], match[2]), _portal(match[3], match[4])
-                # Two sessions may have one peer: the kernel tells them apart by their own port.
+                # Two sessions may have the same peer: only the local port tells them apart.
                 for own in ("0", str(int(match[2], 16))):
                     connections[own, peer] = f"{local} {peer}"
     found = []
@@ -184,7 +184,7 @@ def _parse(text: str) -> list[Session]:
 
 
 def _known_portal(address: str, port: str) -> str:
-    # While a session comes up the kernel has neither ("(null)"), while it recovers no current one.
+    # The kernel shows "(null)" for both while a session comes up, and for `current` in recovery.
     try:
         return str(Portal(str(ipaddress.ip_address(address.strip("[]"))), int(port)))
     except ValueError:

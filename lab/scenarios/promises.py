@@ -170,7 +170,7 @@ def port_loss(lab: Lab) -> Iterable[Check]:
 
 @scenario(ports=2)
 def port_takeover(lab: Lab) -> Iterable[Check]:
-    """The port with the session dies; the array moves its address: the connection survives."""
+    """The port with the session dies; the array moves its address: the TCP connection lives on."""
     h1, address = lose_serving_port(lab)
     return [
         same_connection(h1.name),
@@ -192,7 +192,7 @@ def _lose_virtual_port(lab: Lab) -> tuple[LabHost, LabHost, str, set[str]]:
 
 @scenario(hosts=2, ports=2, policy=at_home())
 def virtual_port_reassignment(lab: Lab) -> Iterable[Check]:
-    """The port with the virtual address dies: another takes over, and new hosts can log in."""
+    """The port with the virtual address dies: another answers both, and new hosts can log in."""
     h1, h2, lost, others = _lose_virtual_port(lab)
     virtual = lab.array.virtual
     return [

@@ -1,4 +1,4 @@
-"""What a lab is made of, as data; a topology file needs no more than these names."""
+"""Topologies as data. A topology file needs only these names."""
 
 from lab.topology.heads import HeadsTopo
 from lab.topology.topology import ArrayTopo, Lun

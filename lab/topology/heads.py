@@ -1,4 +1,4 @@
-"""Topologies of an array with heads: kernels that share its disks and take each other's place."""
+"""Topologies of arrays with heads: kernels that share disks and take over from each other."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from lab.topology.topology import ArrayTopo, Interface, PortSpec
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """A head: its one data port, which has the name of the head, its management interface, and the
-    controller's end of the cable there (`link`)."""
+    """A head: its one data port (of the same name), its management interface and address, and
+    `link`, the controller's end of the management cable."""
 
     name: str
     port: PortSpec
@@ -26,8 +26,8 @@ class HeadSpec:
 class HeadsTopo(ArrayTopo):
     """Base of the topologies of dual-head arrays: call add_heads() after add_array() in build().
 
-    The node with the name of the array is where its controller runs; each head is a node with a
-    kernel of its own. The order of the heads is the order of takeover.
+    The controller runs on the node with the name of the array. Each head is a node with its own
+    kernel. The order of the heads is the order of takeover.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -40,9 +40,9 @@ class HeadsTopo(ArrayTopo):
     ) -> None:
         """Add the heads `names` with data addresses `data` on `switch`.
 
-        Each has a management cable of its own to the controller, which sees its link go dark when
-        the head loses its power; the addresses there are the first of `network`
-        ("192.168.0.0/24"), beginning with the controller's.
+        Each has its own management cable to the controller. The controller sees the link go down
+        when the head loses power. Controller and heads, in this order, get the first addresses of
+        `network` ("192.168.0.0/24"). Raises BadInput for whatever cannot be built.
         """
         if not self.array:
             raise BadInput(f"heads {names} before their array; call add_array first")

@@ -1,4 +1,4 @@
-"""Files that a user names, topologies and scenarios: found, run, and refused with the line."""
+"""Finds and imports the user's topology and scenario files; errors name file and line."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from lab.topology import whole
 from lab.topology.topology import ArrayTopo, file_of, shown
 
 GROUP = "failover_lab.topologies"
-"""The entry points by which an installed package names its topologies, subclasses of ArrayTopo."""
+"""The entry-point group for topologies (subclasses of ArrayTopo) of installed packages."""
 
 
 def topology(name: str) -> ArrayTopo:
     """The topology `name`: a module of topologies/ ("one_switch"), one of an installed package, or
     the path of a .py file.
 
-    Raises BadInput when there is none, when the file does not run, when it holds not exactly one
-    topology, and for whatever the topology itself is refused for.
+    Raises BadInput if there is none, if the file cannot be imported or does not hold exactly one
+    topology, and if the topology cannot be built.
     """
     installed = {entry.name: entry for entry in entry_points(group=GROUP)}
     folder = Path(__file__).parents[2] / "topologies"
@@ -36,7 +36,7 @@ def topology(name: str) -> ArrayTopo:
         return build(kind)
     elif name.endswith(".py"):
         path = Path(name).absolute()
-        # A file that was run for its scenarios is not run again, or it would register them twice.
+        # Do not import a file twice: it would register its scenarios twice.
         module = sys.modules.get(_module_name(path, "scenario")) or load_file(path, "topology")
     else:
         raise unknown("topology", name, [*known, *installed], "one of your own is FILE.py")
@@ -47,7 +47,7 @@ def topology(name: str) -> ArrayTopo:
 
 
 def kinds_in(module: Any) -> list[type[ArrayTopo]]:
-    """The topologies that a module holds, those left out that it has imported."""
+    """The topologies defined in a module, without those that it imports."""
     return [
         kind
         for kind in vars(module).values()
@@ -58,7 +58,7 @@ def kinds_in(module: Any) -> list[type[ArrayTopo]]:
 
 
 def load_entry(entry: EntryPoint) -> Any:
-    """What an installed package offers by `entry`; BadInput, naming both, if it does not load."""
+    """Load the entry point `entry`; BadInput, with package and entry point, if that fails."""
     try:
         return entry.load()
     except BadInput:
@@ -76,7 +76,7 @@ def _bad_entry(entry: EntryPoint, why: str) -> BadInput:
 
 
 def build(kind: type[ArrayTopo]) -> ArrayTopo:
-    """A `kind`, checked as a whole; what its build() stumbles over is BadInput with its place."""
+    """Build and check a `kind`; an error in its build() becomes BadInput with its place."""
     try:
         topo = kind()
         whole.check(topo)
@@ -88,7 +88,7 @@ def build(kind: type[ArrayTopo]) -> ArrayTopo:
 
 
 def load_file(path: Path, what: str) -> Any:
-    """The module in the file `path`, run anew; BadInput, naming the line, when it cannot be run."""
+    """Import the file `path`, again if need be; BadInput, with the line, if that fails."""
     path = path.absolute()  # as tracebacks name it
     place = shown(path)
     if not path.is_file():

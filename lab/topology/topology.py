@@ -1,7 +1,7 @@
-"""What a lab is made of: a mininet Topo that also names the array, its ports and addresses.
+"""The topology of a lab: a mininet Topo that also names the array, its ports and addresses.
 
-Data only. A topology file holds one subclass of ArrayTopo whose build() says what there is.
-lab/topology/loading.py finds and runs such files, lab/topology/whole.py checks what comes of them.
+Data only. A topology file holds one subclass of ArrayTopo; its build() adds the parts.
+lab/topology/loading.py finds and imports such files, lab/topology/whole.py checks the result.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from lab.mininet_classes import Topo
 
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-# Without a dash: "s1-s2" is the link between two switches, and serial numbers of disks, which begin
-# with the name of their target, have letters and digits only.
+# Without a dash: "s1-s2" is a link between two switches. A disk's serial number begins with the
+# name of its target, and has letters and digits only.
 _PLAIN_NAME = re.compile(r"[a-z][a-z0-9]*")
 LONGEST_INTERFACE = 15  # IFNAMSIZ - 1, include/uapi/linux/if.h
 
 
 @dataclass(frozen=True)
 class Lun:
-    """One logical unit: its number and size in MiB. Identity is made from array and number."""
+    """One logical unit: its number and size in MiB. Its identity comes from array and number."""
 
     number: int = 1
     size_mib: int = 64
@@ -37,7 +37,7 @@ class Lun:
 
 @dataclass(frozen=True)
 class Target:
-    """A target of an array: its iSCSI name, its LUNs, and the name that its disks are known by."""
+    """A target of an array: its iSCSI name, its LUNs, and `name`, which names its disks."""
 
     name: str
     iqn: str
@@ -46,7 +46,7 @@ class Target:
 
 @dataclass(frozen=True)
 class PortSpec:
-    """A port of an array: its node, its switch, and the data addresses that are at home on it."""
+    """A port of an array: its node, its switch, and the data addresses whose home it is."""
 
     name: str
     interface: str
@@ -74,9 +74,9 @@ def initiator_name(host: str) -> str:
 
 @dataclass
 class ArraySpec:
-    """A storage system: ports in takeover order, virtual addresses, and targets, one or more.
+    """An array: ports in takeover order, virtual addresses, and one or more targets.
 
-    `iqn` and `luns` are those of its first target.
+    `iqn` and `luns` are of its first target.
     """
 
     name: str
@@ -89,7 +89,7 @@ class ArraySpec:
 
     @property
     def targets(self) -> list[Target]:
-        """All targets, in the order that they were named in."""
+        """All targets, in the order of their add calls."""
         return [Target(self.name, self.iqn, self.luns), *self.further]
 
     def port(self, name: str) -> PortSpec:
@@ -101,7 +101,7 @@ class ArraySpec:
 
     @property
     def home(self) -> PortSpec:
-        """The port where the virtual addresses are at home: the first one."""
+        """The home port of the virtual addresses: the first one."""
         return self.ports[0]
 
 
@@ -117,7 +117,7 @@ class ArrayTopo(Topo):
         self.array: ArraySpec | None = None
         self.initiators: dict[str, HostSpec] = {}
         self.trunks: dict[str, tuple[str, str]] = {}
-        """The links between switches, by name: the two switches."""
+        """The links between switches: name to the two switches."""
         self.switch_places: dict[str, str] = {}
         """Where each switch was added."""
         self._interfaces: set[str] = set()
@@ -125,7 +125,7 @@ class ArrayTopo(Topo):
 
     @property
     def storage(self) -> ArraySpec:
-        """The array; there is one, or the topology was refused."""
+        """The array. A checked topology has one."""
         assert self.array is not None
         return self.array
 
@@ -155,7 +155,7 @@ class ArrayTopo(Topo):
         return super().addLink(node1, node2, *args, **options)
 
     def joined(self, switch: str) -> set[str]:
-        """The switches that frames from `switch` reach, itself too."""
+        """The switches that frames from `switch` reach, including itself."""
         found, left = set[str](), [switch]
         while left:
             one = left.pop()
@@ -185,7 +185,7 @@ class ArrayTopo(Topo):
     def add_target(
         self, name: str, *, luns: Sequence[Lun] = (Lun(),), iqn: str | None = None
     ) -> str:
-        """Give the array a further target, at the same ports."""
+        """Add another target to the array, at the same ports."""
         place = _place()
         if not self.array:
             raise BadInput(f"{place}: target {name!r} before its array; call add_array first")
@@ -198,7 +198,7 @@ class ArrayTopo(Topo):
         return name
 
     def add_port(self, name: str, addresses: str | Sequence[str], switch: str) -> str:
-        """Give the array a port on `switch`. The order of the calls is the order of takeover."""
+        """Add a port of the array on `switch`. The order of calls is the order of takeover."""
         place = _place()
         if not self.array:
             raise BadInput(f"{place}: port {name!r} before its array; call add_array first")
@@ -261,7 +261,7 @@ class ArrayTopo(Topo):
                 f"{place}: the interface {name!r} has {len(name)} letters, at most "
                 f"{LONGEST_INTERFACE} are possible; shorten a name"
             )
-        if name in self._interfaces:  # their addresses on the wire are made of the names
+        if name in self._interfaces:  # MAC addresses are made from the names
             raise BadInput(f"{place}: two interfaces would be called {name!r}; change a name")
         self._interfaces.add(name)
         return name

@@ -1,4 +1,4 @@
-"""Whether a topology can be built: what only the whole of it shows."""
+"""Checks of a whole topology, after build()."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def check(topo: ArrayTopo) -> None:
-    """Raise BadInput, with the place, unless `topo` has an array with ports, a host, switches that
-    are joined, and addresses that fit together."""
+    """Raise BadInput, with the place, unless `topo` has an array with ports, a host, connected
+    switches, and addresses that fit together."""
     place = file_of(type(topo))
     array = topo.array
     if array is None:
@@ -72,7 +72,7 @@ def _check_switches(topo: ArrayTopo) -> None:
 
 
 Owners = list[tuple[str, tuple[Interface, ...], str]]
-"""Who has which addresses, and where that was said."""
+"""The owner of each address, with the place (file:line) of its definition."""
 
 
 def _check_differ(owners: Owners) -> None:

@@ -1,1 +1,1 @@
-"""The front: what answers at the virtual port."""
+"""The front: the process at the virtual port."""

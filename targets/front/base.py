@@ -10,7 +10,7 @@ from targets.base import ChapAccount, TargetSpec
 
 
 class Front(Protocol):
-    """What answers at the virtual addresses of an array: it redirects a host, or serves it."""
+    """The process at the virtual addresses of an array: it redirects a host, or serves it."""
 
     @property
     def steering(self) -> Path | None:
@@ -24,22 +24,22 @@ class Front(Protocol):
         """Whether its process is there."""
 
     def protect_discovery(self, account: ChapAccount) -> None:
-        """Ask for `account` at discovery, from `start` on; BadInput if it is none."""
+        """Require `account` at discovery, from `start` on; BadInput if it is invalid."""
 
     def start(self, portals: Sequence[str], targets: Sequence[TargetSpec], engine: str) -> None:
-        """Answer at `portals` for `targets`; the engine of the data ports is at portal `engine`."""
+        """Answer at `portals` for `targets`. `engine`: the portal of the engine."""
 
     def steer(self, initiator: str | None, portal: str | None, *, permanent: bool = False) -> None:
-        """Decide where the host at address `initiator` (None: any other host) is sent to.
+        """Redirect the host at address `initiator` (None: any other host) to `portal`.
 
-        `portal` None serves it at the virtual port. It counts from the next login on.
+        `portal` None: serve it at the virtual port. Valid from the next login on.
         """
 
     def kill(self) -> None:
-        """SIGKILL it and clear away what is left of it; redirected sessions go on."""
+        """SIGKILL it and clean up after it; redirected sessions go on."""
 
     def restart(self) -> None:
-        """Start it again after `kill`, with all that it was told; LabError if it cannot be now."""
+        """Start it again after `kill`, with all its settings; LabError if impossible now."""
 
     def stop(self) -> None:
-        """End it and remove everything of it but its log; may be called twice."""
+        """End it and remove all but its log; may be called twice."""

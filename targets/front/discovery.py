@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from targets.chap import Authenticator, Unproven
 from targets.pdu import FULL_FEATURE_STAGE, LOGIN_TRANSIT, Pdu, decode_keys, encode_keys
 
-# Section 11.12.3: the stage that the host is in, and with the T bit the one it wants next.
+# Section 11.12.3: the current stage (CSG); STAGES adds the T bit and the next stage (NSG).
 CURRENT_STAGE, STAGES = 0x0C, 0x8F
 
-# What is negotiated: settled here, or as the host likes it, or no question.
+# Keys: with a fixed answer, with the host's value as the answer, or without an answer.
 SETTLED = {"AuthMethod": "None", "HeaderDigest": "None", "DataDigest": "None"}
 SETTLED |= {"ErrorRecoveryLevel": "0", "MaxConnections": "1", "IFMarker": "No", "OFMarker": "No"}
 AGREED = {"DefaultTime2Wait", "DefaultTime2Retain", "InitialR2T", "ImmediateData"}
@@ -24,9 +24,9 @@ DECLARED |= {"MaxRecvDataSegmentLength"}
 
 
 class DiscoveryLogin:
-    """One login: `answer` each of its requests; `done` when it is in full feature phase.
+    """One login: call `answer` for each request, until `done` (full feature phase).
 
-    With an `account` (`user`, `secret`) the host must prove itself by CHAP first.
+    With an `account` (`user`, `secret`) the host must pass CHAP first.
     """
 
     def __init__(self, account: Mapping[str, str] | None) -> None:

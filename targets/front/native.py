@@ -27,10 +27,9 @@ class _Engine(TargetEngine, RedirectsNatively, KillableDaemon, Protocol):
 class NativeFront:
     """A second engine, with the targets and disks of the first, at the virtual addresses only.
 
-    Answers hosts as SteeredFront does where one answer is enough for all of them, and serves them
-    itself, with `parameters` at login. Secrets and access lists are those of the targets, and count
-    where it serves a host: it redirects before. The controller does not reach it (`steering` is
-    None): who runs the array passes its choice on.
+    It gives all hosts the same answer, or serves them itself, with `parameters` at login. Secrets
+    and access lists of the targets count only if it serves: it redirects before checking them. The
+    controller cannot steer it (`steering` is None): the array passes the choice on.
     """
 
     steering = None
@@ -44,11 +43,11 @@ class NativeFront:
         self._discovery: ChapAccount | None = None
 
     def protect_discovery(self, account: ChapAccount) -> None:
-        """Ask for `account` at discovery, from `start` on."""
+        """Require `account` at discovery, from `start` on."""
         self._discovery = account
 
     def start(self, portals: Sequence[str], targets: Sequence[TargetSpec], engine: str) -> None:
-        """Answer at `portals`, which the array must have; `engine`, the other one, is not used."""
+        """Answer at `portals`, which the array must have; `engine` is not used."""
         self._targets, self._portals = tuple(targets), tuple(portals)
         self.engine.start()
         if self._discovery:
@@ -63,7 +62,7 @@ class NativeFront:
             self.engine.expose(portal)
 
     def steer(self, initiator: str | None, portal: str | None, *, permanent: bool = False) -> None:
-        """Send every host to `portal`, None: serve it here; `initiator` must be None."""
+        """Redirect every host to `portal` (None: serve it here); `initiator` must be None."""
         assert initiator is None
         with self._lock:
             if (portal, permanent) == self._answer:
@@ -75,7 +74,7 @@ class NativeFront:
             except LabError:
                 if self.engine.running:
                     raise
-                # It has died, and is told when it is started again.
+                # It has died; restart() sets the answer.
 
     def _redirect(self, target: TargetSpec) -> None:
         portal, permanent = self._answer
@@ -91,14 +90,14 @@ class NativeFront:
         self.engine.kill()
 
     def restart(self) -> None:
-        """Start it again after `kill`, with what it was started with and the latest answer.
+        """Start it again after `kill`, with the same settings and the latest answer.
 
-        LabError if the array has not all virtual addresses at this moment.
+        LabError if the array lacks a virtual address now.
         """
         with self._lock:
             self.engine.stop()
             self.start(self._portals, self._targets, "")
 
     def stop(self) -> None:
-        """End it and remove everything of it but its log; may be called twice."""
+        """End it and remove all but its log; may be called twice."""
         self.engine.stop()

@@ -1,16 +1,15 @@
 """The process of the steered front: `python3 -m targets.front CONFIG.json`.
 
-It takes the connections at the virtual addresses, answers discovery with the address that was
-asked, redirects logins, and hands the connections of hosts that are to be served at the virtual
-port to the engine, byte for byte. Numbers and names are those of RFC 7143, sections 11 and 13.
-Standard library only.
+It accepts connections at the virtual addresses, answers SendTargets with the address the host
+connected to, and redirects logins. If a host is to be served at the virtual port, it passes the
+connection on to the engine, byte for byte. Numbers and names are those of RFC 7143, sections 11 and
+13. Standard library only.
 
-A host that its target does not name is refused here. At discovery the host must prove itself, if
-the configuration has an account for that; at a login the engine sees to it, once the host is where
-it is served.
+It refuses a host that is not on the access list of the target. It requires CHAP at discovery if the
+configuration has an account for that. The engine does CHAP of other logins, where it serves.
 
-A tgtd cannot do this: its RedirectCallback, the only way to answer each host differently, has
-crashed it at the first login since 1.0.71, and a RedirectAddress is one for all hosts.
+tgtd cannot do this: its RedirectCallback, the only way to answer each host differently, has crashed
+it at the first login since 1.0.71, and RedirectAddress is the same for all hosts.
 """
 
 from __future__ import annotations
@@ -54,11 +53,11 @@ IP_FREEBIND, IPV6_FREEBIND = 15, 78
 
 
 class Refused(Exception):
-    """The peer sent what this process does not answer, or nothing; its connection ends."""
+    """The peer sent nothing, or a request that is not answered; its connection ends."""
 
 
 def read_pdu(sock: socket.socket) -> tuple[Pdu, bytes]:
-    """The next request and all its bytes; PduError if it is longer than a login can be."""
+    """The next request and its raw bytes; PduError if its data exceeds LONGEST_TEXT bytes."""
     raw = b""
     while (found := decode(raw, limit=LONGEST_TEXT)) is None:
         wanted = sum(size_of(raw)) if len(raw) >= BHS else BHS
@@ -75,7 +74,7 @@ class Answers:
     stat_sn = 0
 
     def build(self, request: Pdu, opcode: int, flags: int, data: bytes = b"") -> bytearray:
-        """A response to `request`; the caller fills in what its kind has of its own."""
+        """A response to `request`; the caller fills in the fields of its type."""
         bhs = bytearray(BHS)
         bhs[0], bhs[1] = opcode, flags
         bhs[16:20] = request.bhs[16:20]
@@ -97,7 +96,7 @@ class Answers:
 
 
 class Service:
-    """The steered front of one array, as its `config` says."""
+    """The steered front of one array."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.steering = Path(config["steering"])
@@ -112,7 +111,7 @@ class Service:
             print(json.dumps({"what": what, **details}), flush=True)
 
     def listen(self, portal: str) -> int:
-        """Accept at `portal`, whether the array has its address now or later; the port number."""
+        """Accept at `portal`, even before the array has its address. Returns the port number."""
         at = Portal.parse(portal, any_port=True)
         listener = socket.socket(at.family)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -128,7 +127,7 @@ class Service:
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
-            # A host that is gone again, or too many at once, must not end the listening.
+            # Go on listening if a host has left already, or if there are too many at once.
             with contextlib.suppress(OSError, RuntimeError):
                 host, _ = listener.accept()
                 threading.Thread(target=self._handle, args=(host,), daemon=True).start()
@@ -148,7 +147,7 @@ class Service:
         keys, answers = dict(decode_keys(request.data)), Answers()
         name, target = keys.get("InitiatorName", ""), keys.get("TargetName", "")
         discovery = keys.get("SessionType") == "Discovery"
-        # The names that decide are in the first PDU, and fit into it.
+        # The names that decide must be in the first PDU, so it must not be continued.
         if request.bhs[1] & LOGIN_CONTINUE:
             host.sendall(answers.login(request, INITIATOR_ERROR))
         elif not name or not (target or discovery):
@@ -194,7 +193,7 @@ class Service:
             self.say("refused", **who, status=f"{status:#06x}")
 
     def _line(self, address: str) -> str:
-        """What the controller decided for the host at `address`, "" if nothing."""
+        """The controller's decision for the host at `address`, "" if there is none."""
         for name in (address, "default6" if ":" in address else "default"):
             with contextlib.suppress(FileNotFoundError):
                 return (self.steering / name).read_text().strip()
@@ -256,7 +255,7 @@ class Service:
 
 
 def main() -> None:
-    """Serve until standard input ends, which it does when the lab is gone."""
+    """Serve until standard input ends: then the lab is gone."""
     config = json.loads(Path(sys.argv[1]).read_text())
     service = Service(config)
     for portal in config["listen"]:

@@ -1,4 +1,4 @@
-"""Bytes from one socket to another, by the kernel."""
+"""Passes bytes from one socket to another inside the kernel (splice(2))."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def pass_on(source: socket.socket, sink: socket.socket) -> None:
     finally:
         os.close(out)
         os.close(into)
-        # iSCSI knows no half-open connection: one end gone is both gone.
+        # iSCSI has no half-open connections: if one end is gone, end both.
         for end in (source, sink):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)

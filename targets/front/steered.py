@@ -1,4 +1,4 @@
-"""A front that has an answer for each host, before any engine."""
+"""A front with an answer for each host, in front of any engine."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _FOLDER = "virtual-port"
 class SteeredFront:
     """A process (targets/front/service.py) and the directory that steers it.
 
-    `place` is where the virtual addresses are. `steering` holds one answer for each initiator
-    address, `default` and `default6` for the others; with none, a login is refused with 0x0301.
-    The array's controller writes them there (lab/controller/output.py). `on_event` gets each of its
-    events ("redirected", "serving", "served", "refused") from another thread.
+    `place` has the virtual addresses. `steering` has a file with the answer for each initiator
+    address, and `default` and `default6` for the others; without any, a login is refused with
+    0x0301. The array's controller writes them (lab/controller/output.py). `on_event` gets each
+    event ("redirected", "serving", "served", "refused") from another thread.
     """
 
     def __init__(
@@ -47,14 +47,14 @@ class SteeredFront:
         self._discovery: ChapAccount | None = None
 
     def protect_discovery(self, account: ChapAccount) -> None:
-        """Ask for `account` at discovery, from `start` on; BadInput if it is none."""
+        """Require `account` at discovery, from `start` on; BadInput if it is invalid."""
         check_accounts("discovery", [account])
         self._discovery = account
 
     def start(self, portals: Sequence[str], targets: Sequence[TargetSpec], engine: str) -> None:
-        """Answer at `portals` for `targets`, and pass those on that are served to portal `engine`.
+        """Answer at `portals` for `targets`; pass hosts to be served on to portal `engine`.
 
-        Returns once it listens, which it also does at an address that the array gets later.
+        Returns once it listens, also at addresses that the array gets later.
         """
         if not portals:
             raise BadInput("virtual port: has no address")
@@ -76,7 +76,7 @@ class SteeredFront:
         self.restart()
 
     def restart(self) -> None:
-        """Start it again after `kill`, with what it was started with."""
+        """Start it again after `kill`, with the same settings."""
         if self._process:
             raise LabError(f"{self._place.runner.host}: the virtual port runs already")
         self._ready.clear()
@@ -116,9 +116,9 @@ class SteeredFront:
             self._on_event(event)
 
     def steer(self, initiator: str | None, portal: str | None, *, permanent: bool = False) -> None:
-        """Decide where the host at address `initiator` (None: any other host) is sent to.
+        """Redirect the host at address `initiator` (None: any other host) to `portal`.
 
-        `portal` None serves it at the virtual port. It counts from the next login on, and until a
+        `portal` None: serve it at the virtual port. Valid from the next login on, until a
         controller decides otherwise.
         """
         line = "here"
@@ -135,11 +135,11 @@ class SteeredFront:
             self._process = None
 
     def stop(self) -> None:
-        """End it and remove everything of it but its log; may be called twice."""
+        """End it and remove all but its log; may be called twice."""
         self.kill()
         self._place.put_away(_FOLDER)
 
 
 def _files(initiator: str | None) -> tuple[str, ...]:
-    """The files that decide for a host, or for all those (by IPv4, by IPv6) without one."""
+    """The steering file of a host, or the default files for IPv4 and IPv6."""
     return (Portal.parse(initiator).address,) if initiator else ("default", "default6")

@@ -1,1 +1,1 @@
-"""The target engine LIO, the kernel's own."""
+"""The target engine LIO, which is part of the Linux kernel."""

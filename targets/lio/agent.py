@@ -1,10 +1,9 @@
-"""The hands of targets/lio/engine.py in the array's kernel: `python3 -m targets.lio.agent DEVICE`.
+"""The agent of targets/lio/engine.py in the array's kernel: `python3 -m targets.lio.agent DEVICE`.
 
-Takes one request a line on standard input, {"do": name of a function below, and its arguments}, and
-answers each with one line, {"ok": result} or {"error": why}. The first line that it prints says
-what kernel and library serve. On DEVICE LIO keeps the reservations that are to outlast a loss of
-power; an empty one is formatted. Needs Debian's python3-rtslib-fb, and nothing else of this
-project.
+Reads one request a line on standard input, {"do": name of a method of Agent, and its arguments}.
+Answers each with one line, {"ok": result} or {"error": why}. Its first line has the versions of LIO
+and kernel. LIO keeps APTPL reservations on DEVICE, which is formatted if it is empty. Needs
+Debian's python3-rtslib-fb, and nothing else of this project.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ ASK_S = 0.05
 
 
 def load(device: str) -> None:
-    """Load LIO and tell it its folder, which counts only before anything else uses it.
+    """Load LIO and set its folder `dbroot`, which must happen before any other use.
 
-    It writes reservations to the folder `pr` there (drivers/target/target_core_pr.c,
-    __core_scsi3_write_aptpl_to_file), and refuses them all where there is none.
+    LIO writes APTPL reservations to `dbroot`/pr and refuses them all without that folder
+    (drivers/target/target_core_pr.c, __core_scsi3_write_aptpl_to_file).
     """
     RESERVATIONS.mkdir(parents=True, exist_ok=True)
     with Path(device).open("rb") as disk:
@@ -49,7 +48,7 @@ def load(device: str) -> None:
 
 
 class Agent:
-    """LIO as it is told. The names of its methods are those of the requests."""
+    """Carries out requests on LIO. Its methods have the names of the requests."""
 
     def __init__(self) -> None:
         import rtslib_fb
@@ -65,7 +64,7 @@ class Agent:
         credentials: dict[str, str],
         initiators: list[str],
     ) -> None:
-        """Make a target; with no `initiators` every host gets an access list of its own."""
+        """Make a target. Without `initiators` LIO makes an access list (ACL) for every host."""
         made: list[Any] = []
         try:
             target = self._lib.Target(self._iscsi, iqn)
@@ -79,7 +78,7 @@ class Agent:
             for name, value in attributes.items():
                 tpg.set_attribute(name, str(value))
             if not credentials:
-                # It would choose CHAP where a host offers that, and then not go through with it.
+                # Otherwise LIO chooses CHAP if a host offers it, and then does not carry it out.
                 tpg.set_parameter("AuthMethod", "None")
             _authenticate(tpg, credentials)
             numbers = {}
@@ -107,7 +106,7 @@ class Agent:
             name, dev=device, wwn=serial, write_back=store != "file-write-through"
         )
         if store == "file-lying":
-            # Buffered, and hosts are told that there is no cache, so that they never flush it.
+            # Buffered, but reports no cache, so hosts never flush it.
             disk.set_attribute("emulate_write_cache", "0")
         return disk
 
@@ -116,17 +115,17 @@ class Agent:
         self._lib.NetworkPortal(self._tpgs[iqn], address, port)
 
     def parameter(self, iqn: str, name: str, value: str) -> None:
-        """Set what is offered at login."""
+        """Set a parameter that the target offers at login."""
         self._tpgs[iqn].set_parameter(name, value)
 
     def discovery(self, credentials: dict[str, str]) -> None:
-        """Ask for a secret at discovery."""
+        """Require CHAP at discovery."""
         self._iscsi.discovery_userid = credentials["userid"]
         self._iscsi.discovery_password = credentials["password"]
         self._iscsi.discovery_enable_auth = True
 
     def clear(self) -> None:
-        """Remove all targets and let go of all disks."""
+        """Remove all targets and release all disks."""
         for tpg in self._tpgs.values():
             disks = [lun.storage_object for lun in tpg.luns]
             tpg.parent_target.delete()
@@ -143,13 +142,13 @@ def _authenticate(thing: Any, credentials: dict[str, str]) -> None:
 
 
 def keep_asking(device: str, ended: threading.Event) -> None:
-    """Read a block of `device` now and then, past the cache, until `ended`.
+    """Read a block of `device` every ASK_S seconds, uncached, until `ended`.
 
-    A User-Mode Linux kernel may forget that its disk has answered (HOST_START in
-    lab/guest/seed.py), and leaves the answer unread until the next one comes: so there is one soon.
+    A User-Mode Linux kernel may miss an answer of its disk until the next one comes (HOST_START in
+    lab/guest/seed.py). These reads make the next answer come soon.
     """
     handle = os.open(device, os.O_RDONLY | os.O_DIRECT)
-    buffer = mmap.mmap(-1, 4096)  # of a page of its own, as O_DIRECT wants it
+    buffer = mmap.mmap(-1, 4096)  # O_DIRECT needs an aligned buffer
     while not ended.wait(ASK_S):
         os.preadv(handle, [buffer], 0)
 
@@ -158,7 +157,7 @@ def main() -> None:
     """Serve requests until standard input ends."""
     load(sys.argv[1])
     ended = threading.Event()
-    for _ in range(2):  # what one has asked may be left unread as well
+    for _ in range(2):  # an answer to one of them may be missed too
         asking = threading.Thread(target=keep_asking, args=(sys.argv[1], ended), daemon=True)
         asking.start()
     agent = Agent()
@@ -168,7 +167,7 @@ def main() -> None:
         request = json.loads(line)
         try:
             answer = {"ok": getattr(agent, request.pop("do"))(**request)}
-        except Exception as error:  # whatever it is, the array wants to know, and go on
+        except Exception as error:  # report any error to the array, and go on
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), flush=True)
     ended.set()

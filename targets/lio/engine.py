@@ -1,6 +1,6 @@
-"""The LIO engine: the target in the Linux kernel, in a kernel of the array's own.
+"""The LIO engine: the target of the Linux kernel, in the array's own kernel.
 
-A small agent in that kernel (targets/lio/agent.py) does what it is told through rtslib-fb.
+A small agent in that kernel (targets/lio/agent.py) configures LIO through rtslib-fb.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ MEMORY_BYTES = 1 << 20
 
 
 class Lio:
-    """LIO and everything that it was told, so that it can be told again after a power cut.
+    """LIO with its configuration, which is set again after a power cut.
 
-    `store` is how it keeps disks: "block" passes all on to the disk, "file-write-back" has a cache
-    that it loses with its power and flushes when it is told to, "file-write-through" has none;
-    "file-lying" has one and denies it, which is for negative controls. Reservations that hosts want
-    to outlast a loss of power (APTPL: SPC-4, 5.12.5) are on a small disk of the array's own.
+    `store` is how it keeps disks. "block": every command goes to the disk. "file-write-back": a
+    cache that a power cut loses and a flush command writes. "file-write-through": no cache.
+    "file-lying": a cache that it does not report, for negative controls. APTPL reservations (SPC-4,
+    5.12.5) are on a small private disk of the array.
     """
 
     name = "lio"
@@ -134,8 +134,8 @@ class Lio:
         )
 
     def _described(self, lun: LogicalUnit) -> dict[str, Any]:
-        # LIO makes both pages of the unit serial number: 0x80 is all of it, the NAA designator of
-        # 0x83 its first 25 hexadecimal digits (spc_gen_naa_6h_vendor_specific).
+        # LIO makes both pages from the unit serial number: page 0x80 is all of it, the NAA
+        # designator of 0x83 its first 25 hexadecimal digits (spc_gen_naa_6h_vendor_specific).
         return {
             "number": lun.number,
             "device": self._devices[lun.path],
@@ -158,7 +158,7 @@ class Lio:
         self._portals.append(spelled)
 
     def set_parameter(self, iqn: str, name: str, value: str) -> None:
-        """See TargetEngine; BadInput for a name or value that LIO does not take."""
+        """See TargetEngine; BadInput for a name or value that LIO refuses."""
         if iqn not in self._iqns():
             raise BadInput(f"target {iqn}: unknown; there are {self._iqns() or 'none'}")
         try:
@@ -168,12 +168,12 @@ class Lio:
         self._parameters[iqn, name] = value
 
     def protect_discovery(self, account: ChapAccount) -> None:
-        """Ask for a secret at discovery too."""
+        """See TargetEngine."""
         self._ask("discovery", credentials=_credentials("discovery", (account,)))
         self._discovery = account
 
     def power_cut(self) -> None:
-        """See OwnKernel: what was not flushed to the disks is lost."""
+        """See OwnKernel: unflushed data is lost."""
         self._place.power_cut()
         self._agent = None
 
@@ -195,7 +195,7 @@ class Lio:
         return self._version
 
     def stop(self) -> None:
-        """See TargetEngine; the array's kernel goes on, with no disk of ours."""
+        """See TargetEngine; the array's kernel goes on, without the disks."""
         if self._agent:
             self._ask("clear")
             self._agent.close_input()

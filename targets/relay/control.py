@@ -24,20 +24,20 @@ LINE = 65536
 
 
 class Commanded(Protocol):
-    """The relay that commands are for."""
+    """The relay that carries out commands."""
 
     rules: list[Rule]
     links: dict[int, Link]
 
     def event(self, where: str, what: str, **details: Any) -> None:
-        """Put something on record."""
+        """Record an event."""
 
     def refresh(self) -> None:
         """The rules have changed."""
 
 
 class Control:
-    """Carries out commands; whatever is wrong with one is answered, never raised."""
+    """Carries out commands. A wrong command gets the event `refused`; nothing is raised."""
 
     def __init__(self, relay: Commanded) -> None:
         self._relay = relay
@@ -71,7 +71,7 @@ class Control:
             )
 
     def do(self, order: Json) -> None:
-        """Carry out one command; CommandError, with nothing done, if it is wrong."""
+        """Carry out one command; CommandError if it is wrong, and then nothing is done."""
         name = order.get("command")
         act = self._known.get(name) if isinstance(name, str) else None
         if not act:

@@ -19,7 +19,7 @@ from targets.relay.session import Session
 from targets.relay.stream import Then
 
 LINGER_S = 1.0
-"""Seconds that a peer gets to take in what was sent before a connection is closed for good."""
+"""Seconds that a peer gets to read all data before its connection is closed."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class Home(Protocol):
 
 
 class Link:
-    """An accepted connection; it reaches for the backend once a Login Request has been judged.
+    """An accepted connection. It connects to the backend after the first Login Request.
 
-    The backend sees `source`, or an address that the kernel chooses, as the initiator's.
+    The backend sees `source` as the initiator's address (None: the kernel chooses one).
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class Link:
             self.close("reset-by-rule", reset=True)
 
     def ended(self, pump: Pump) -> None:
-        """See Watcher: a half-close is passed on; the second one ends the connection."""
+        """See Watcher: pass a half-close on; the second one ends the connection."""
         if pump.sink is None:
             self.close("initiator-left")
             return
@@ -151,7 +151,7 @@ class Link:
             self.close("ended")
 
     def broken(self, pump: Pump, error: OSError, sending: bool) -> None:
-        """See Watcher: a reset is passed on; where sending fails, reading shows the end."""
+        """See Watcher: pass a reset on; after a failed send, wait until a read shows the end."""
         other = self.down if pump is self.up else self.up
         if not sending or other.finished or other.source is None:
             reason = error.strerror or str(error)
@@ -187,7 +187,7 @@ class Link:
             self._grace = None
 
     def sent(self, order: AsyncOrder, cid: int) -> None:
-        """See Owner: the grace time begins, and what was announced is dropped in time."""
+        """See Owner: begin the grace time, and drop announced connections in time."""
         if order.grace_s is not None:
             if self._grace:
                 self._grace.cancel()
@@ -205,7 +205,7 @@ class Link:
 
     @property
     def ending(self) -> bool:
-        """Whether it is only waiting for the initiator to take in the end."""
+        """Whether it is closed, or only waits for the initiator to read the rest."""
         return bool(self._hanging) or self._closed
 
     def ask(self, order: AsyncOrder) -> bool:
@@ -217,7 +217,7 @@ class Link:
         return True
 
     def hang_up(self, reason: str) -> None:
-        """End the connection so that both sides get what has been sent to them before its end."""
+        """End the connection after both sides got all data that was sent to them."""
         if self.ending:
             return
         self._hanging = reason
@@ -239,7 +239,7 @@ class Link:
         self._loop.add_reader(self._client, self._discard)
 
     def _discard(self) -> None:
-        """Take what still comes from the initiator: unread bytes would turn the end to a reset."""
+        """Read what the initiator still sends: unread bytes would turn the close into a reset."""
         try:
             more = self._client.recv(65536)
         except (BlockingIOError, InterruptedError):
@@ -250,7 +250,7 @@ class Link:
             self.close(self._hanging)
 
     def close(self, reason: str, reset: bool = False) -> None:
-        """End the connection now, with RST on both sides if `reset`; again has no effect."""
+        """End the connection now, with RST on both sides if `reset`; twice does no harm."""
         if self._closed:
             return
         self._closed = True

@@ -1,4 +1,4 @@
-"""The PDUs that a relay makes by itself (RFC 7143, section 11)."""
+"""PDUs that a relay itself makes (RFC 7143, section 11)."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def login_response(
 ) -> Pdu:
     """The answer to a Login Request with `status` (Status-Class << 8 | Status-Detail).
 
-    ISID, TSIH and task tag are those of the request (RFC 7143, 11.13). The stages and the T bit
-    are those that the request proposed, for class 0 only: with another class they mean nothing.
+    ISID, TSIH and task tag are those of the request (RFC 7143, 11.13). So are the stages and the T
+    bit for class 0; they have no meaning for other classes.
     """
     flags = request.bhs[1] & 0x8F if status >> 8 == 0 else 0
     cmd_sn = request.u32(24)

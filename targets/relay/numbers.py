@@ -1,4 +1,4 @@
-"""Status numbers on a connection where a relay has put in messages of its own."""
+"""StatSN translation on a connection where a relay has inserted messages."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ def before(a: int, b: int) -> bool:
 class Numbering:
     """Translates StatSN and ExpStatSN between a target and an initiator (RFC 7143, 4.2.2.2).
 
-    The initiator sees every message that the relay put in as one more StatSN, the target knows of
-    none. Both ways go by value, not by "n sent so far": an ExpStatSN that was under way when a
-    message was put in does not count it, and a status that is sent again keeps its first number.
-    Messages that the initiator has acknowledged need no mark any more.
+    The initiator counts every inserted message in StatSN; the target does not know them. Both
+    translations compare numbers and do not count messages: an ExpStatSN in flight during an
+    insertion does not include it, and a status that is sent again keeps its first number. A message
+    that the initiator has acknowledged needs no mark.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Numbering:
         return bool(self._marks or self._settled)
 
     def inject(self, next_stat_sn: int) -> int:
-        """The StatSN of a message put in where the target's next status is `next_stat_sn`."""
+        """The StatSN of a message inserted before the target's status `next_stat_sn`."""
         mark = self.to_initiator(next_stat_sn)
         self._marks.append(mark)
         return mark
@@ -43,12 +43,12 @@ class Numbering:
         return seen
 
     def to_target(self, stat_sn: int) -> int:
-        """The target's StatSN for a number of the initiator's; a mark becomes what follows it."""
+        """The target's StatSN for the initiator's; that of our message becomes the next one."""
         passed = sum(before(mark, stat_sn) for mark in self._marks)
         return (stat_sn - self._settled - passed) & _MASK
 
     def acknowledge(self, exp_stat_sn: int) -> int:
-        """`to_target` of an ExpStatSN, which also settles the messages that it acknowledges."""
+        """Like `to_target`, for an ExpStatSN; also drops the marks that it acknowledges."""
         while self._marks and before(self._marks[0], exp_stat_sn):
             del self._marks[0]
             self._settled += 1
@@ -57,7 +57,7 @@ class Numbering:
     def run_to_target(self, begin: int, length: int) -> tuple[int, int]:
         """BegRun and RunLength of a Status SNACK without our messages (RFC 7143, 11.16).
 
-        (0, 0) asks for all and stays so. A run of our messages only comes out with length 0.
+        (0, 0) asks for all, and stays (0, 0). A run of only our messages becomes length 0.
         """
         if begin == 0 and length == 0:
             return 0, 0

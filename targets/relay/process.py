@@ -1,4 +1,4 @@
-"""A relay as the lab sees it: a process at the array that takes commands and reports events."""
+"""The relay's process, for the lab: it takes commands and reports events."""
 
 from __future__ import annotations
 
@@ -68,11 +68,11 @@ class RelayProcess:
         return found[count - 1]
 
     def tell(self, command: str, **details: Any) -> None:
-        """Give a command and wait for nothing; what comes of it is an event."""
+        """Give a command and do not wait; its result is an event."""
         self._process.send(json.dumps({"command": command, **details}))
 
     def command(self, command: str, **details: Any) -> dict[str, Any]:
-        """Give a command and wait for its `done` event; BadInput with the relay's reason if not."""
+        """Give a command and wait for its `done` event; BadInput if the relay refuses it."""
         number = next(self._ids)
         self._process.send(json.dumps({"command": command, "id": number, **details}))
 
@@ -86,7 +86,7 @@ class RelayProcess:
         return event
 
     def stop(self) -> None:
-        """End its input, and with it the relay and its connections; SIGKILL if it hangs."""
+        """Close its input: the relay ends its connections and itself. SIGKILL if it hangs."""
         self._process.close_input()
         try:
             self._process.wait(5.0)

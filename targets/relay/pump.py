@@ -14,24 +14,24 @@ class Watcher(Protocol):
     """The connection that a pump belongs to."""
 
     def stopped(self, pump: Pump, then: Then) -> None:
-        """Everything is out, and the stream wants something else than more bytes."""
+        """All is sent, and the stream asks for `then` instead of more bytes."""
 
     def ended(self, pump: Pump) -> None:
-        """The source has ended, and everything it sent is out."""
+        """The source has ended, and all its bytes are sent."""
 
     def broken(self, pump: Pump, error: OSError, sending: bool) -> None:
         """A socket failed."""
 
     def bad(self, pump: Pump, error: Exception) -> None:
-        """The bytes make no sense, or the relay itself has failed at them."""
+        """The bytes are invalid, or the relay itself failed."""
 
 
 class Pump:
     """One direction: one buffer of `size` bytes, and no more memory than that.
 
-    It reads only when everything that it has read is sent, so that a slow receiver slows the
-    sender (TCP flow control) and costs nothing here. The socket callbacks are the event loop's
-    own (`add_reader`, `add_writer`): a transport would copy what it cannot send at once.
+    It reads only after all that it read is sent, so a slow receiver slows the sender (TCP flow
+    control) and needs no more memory. It uses `add_reader` and `add_writer` of the event loop: a
+    transport would copy what it cannot send at once.
     """
 
     def __init__(self, watcher: Watcher, stream: Stream, size: int) -> None:
@@ -69,17 +69,17 @@ class Pump:
         self.poke()
 
     def poke(self) -> None:
-        """Look at the stream again: it may have something to put in."""
+        """Walk the stream again: it may have a message to insert."""
         if not (self._pending or self._stopped or self._timer or self.finished):
             self._walk()
 
     def put(self, data: bytes) -> None:
-        """Send `data` instead of anything from the source; `stopped` follows when it is out."""
+        """Send `data` instead of bytes from the source; `stopped` follows when it is sent."""
         self.stream.then = Then.ANSWER
         self._send([data])
 
     def close(self) -> None:
-        """Let go of the sockets, which stay open."""
+        """Stop using the sockets; they stay open."""
         self.read(False)
         self.finished = True
         if self._writing and self.sink is not None:
@@ -106,7 +106,7 @@ class Pump:
             return
         self.read(False)
         self._eof = True
-        # A PDU that is cut off is passed on cut off.
+        # Pass an incomplete PDU on as it is.
         self._used = self._held
         self.stream.then, self.stream.pause = Then.GO, 0.0
         self._send([self._view[: self._held]] if self._held else [])
@@ -116,7 +116,7 @@ class Pump:
             return
         try:
             self._used = self.stream.walk(self._view, self._held)
-        except Exception as error:  # a failure of ours, too, costs this connection only
+        except Exception as error:  # a bug of ours must end this connection only
             self.close()
             self._watcher.bad(self, error)
             return
@@ -134,7 +134,7 @@ class Pump:
         self._settle()
 
     def _try(self, piece: memoryview | bytes) -> int:
-        """Send what goes; an error counts as sent and ends the pump."""
+        """Send what is possible; an error counts as sent and ends the pump."""
         if self.sink is None:
             return len(piece)
         try:

@@ -1,4 +1,4 @@
-"""What a relay is told to do to the traffic, as data: read from JSON, matched against PDUs."""
+"""The rules of a relay: read from JSON, matched against PDUs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Select:
-    """The connections meant: those for which everything given is so; nothing given means all."""
+    """Selects connections that match all given fields; without a field, all of them."""
 
     connection: int | None = None
     port: str | None = None
@@ -48,7 +48,7 @@ class Select:
     session: str | None = None
 
     def matches(self, facts: Facts) -> bool:
-        """Whether the connection is meant; `peer` may be an address or address and port."""
+        """Whether the connection is selected; `peer` may be an address or address and port."""
         return (
             self.connection in (None, facts.connection)
             and self.port in (None, facts.port)
@@ -73,7 +73,7 @@ class Rule:
     details: Json = field(default_factory=dict)
 
     def use(self) -> bool:
-        """Count one PDU that fits; whether the rule acts on it."""
+        """Count one matching PDU. Returns whether the rule acts on it."""
         if self.left == 0:
             return False
         if self.skip:
@@ -88,9 +88,9 @@ class Rule:
 class AsyncOrder:
     """An Async Message to send (RFC 7143, 11.9.1).
 
-    `parameters` None in the first place stands for the connection's own CID. `grace_s`: seconds
-    that a logout may take (None: for ever); `drop_after_s`: seconds until the relay drops what the
-    message announced (None: never).
+    `parameters`: Parameter1 to 3; None for the first is the connection's own CID. `grace_s`:
+    seconds that a logout may take (None: no limit). `drop_after_s`: seconds until the relay drops
+    the announced connections (None: never).
     """
 
     event: int
@@ -218,8 +218,8 @@ def rule_from(order: Json, rule: int) -> Rule:
 def async_from(order: Json) -> AsyncOrder:
     """The message of an `async` command; CommandError if a field is wrong.
 
-    Defaults: a logout request (event 1) allows as many seconds as its Parameter3 says; after
-    events 2 and 3 the relay drops at once what it announced.
+    Defaults: after a logout request (event 1) the grace time is Parameter3 seconds. After events 2
+    and 3 the relay drops the announced connections at once.
     """
     event = number(order, "event", 1, 0, 255, True)
     parameters = tuple(

@@ -1,16 +1,15 @@
 """An iSCSI-aware relay in front of a data port: `python3 -m targets.relay CONFIG.json`.
 
-It passes everything on unchanged until it is told otherwise, and can then do on the wire what
-target engines cannot: ask for a logout, answer a login, lose, delay or spoil PDUs. Events go to
-standard output, one JSON object a line, in the form of the timeline; commands come from standard
-input, one JSON object a line (see `relay_control`); the end of the input ends the relay. Standard
-library only, so that it runs in a guest as it is.
+It passes all bytes on unchanged until it gets commands. Then it can do what target engines cannot:
+ask for a logout, answer a login, lose, delay or corrupt PDUs. Events go to standard output, one
+JSON object a line, as on the timeline. Commands come from standard input, one JSON object a line
+(see control.py); the end of the input ends the relay. Standard library only: it runs in a guest.
 
 CONFIG.json: {"name": "a1", "ports": [{"name": "p2", "listen": ["10.0.0.12:3260"],
 "backend": "127.0.0.1:3261", "source": null}], "commands": [], "limits": {}}. `listen` addresses
-need not be there yet, nor stay (IP_FREEBIND). `source`: the address of this machine that the
-backend sees as the initiator's (null: the kernel's choice); the initiator's own address is never
-kept. `commands` are carried out before the first connection; `limits` see `relay_link.Limits`.
+need not exist yet, and may vanish (IP_FREEBIND). `source`: the local address that the backend sees
+as the initiator's (null: the kernel's choice). The backend never sees the initiator's own address.
+`commands` are carried out before the first connection. `limits`: see link.Limits.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Config:
-    """All that a relay needs to know to start."""
+    """The configuration of a relay."""
 
     name: str
     ports: tuple[Port, ...]
@@ -114,7 +113,7 @@ class Relay:
         self.links.pop(link.session.facts.connection, None)
 
     def open(self) -> list[tuple[str, str]]:
-        """Carry out the first commands and listen; (port, address) of each listener.
+        """Carry out the first commands and listen. Returns (port, address) of each listener.
 
         CommandError or OSError if that fails.
         """

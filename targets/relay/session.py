@@ -27,8 +27,8 @@ LOGIN_TEXT = 65536
 
 _NUMBERS = struct.Struct(">III")
 _U32 = struct.Struct(">I")
-# A response of the target takes the next StatSN, but for R2T and a NOP-In that answers nothing,
-# which only show it (RFC 7143, 11.8.5 and 11.19.3), and Data-In, where it depends on the S bit.
+# A response of the target takes the next StatSN. Exceptions: R2T and unsolicited NOP-In only show
+# it (RFC 7143, 11.8.5 and 11.19.3), and Data-In has it only with the S bit.
 _TAKES_STAT_SN = frozenset(
     {
         Op.SCSI_RESPONSE,
@@ -56,7 +56,7 @@ _SHOWS_EXP_STAT_SN = frozenset(
 
 
 class Owner(Protocol):
-    """Who has the sockets and the clock."""
+    """The object with the sockets and timers of a session."""
 
     def event(self, what: str, **details: Any) -> None:
         """Put something on record."""
@@ -104,11 +104,11 @@ class Session:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What connections of one session have in common here: initiator, ISID, target."""
+        """The key of a session, equal for its connections: initiator, ISID, target."""
         return self.facts.initiator, self.isid, self.facts.target
 
     def select(self) -> None:
-        """Choose anew which orders concern this connection; they or its names have changed."""
+        """Select the rules for this connection again, after rules or names have changed."""
         mine = [
             rule for rule in self._rules() if rule.left != 0 and rule.select.matches(self.facts)
         ]
@@ -119,15 +119,15 @@ class Session:
                 if rule.direction is stream.direction and rule.action != "answer-login"
             ]
 
-    # The login phase: every PDU is here as a whole.
+    # The login phase: PDUs are complete here.
 
     def login_pdu(self, way: Direction, pdu: Pdu) -> None:
-        """Follow the negotiation in one login PDU; PduError if it has no place here."""
+        """Follow the negotiation in one login PDU; PduError if it is not allowed here."""
         if way is Direction.TO_TARGET:
             if pdu.opcode != Op.LOGIN_REQUEST:
                 raise PduError(f"opcode {pdu.opcode:#04x} from the initiator before its login")
         elif pdu.opcode != Op.LOGIN_RESPONSE:
-            return  # a Reject, say: for the initiator to judge
+            return  # such as a Reject: the initiator handles it
         text = self._text[way]
         if len(text) + len(pdu.data) > self.login_limit:
             raise PduError(f"more than {self.login_limit} bytes of login text")
@@ -164,10 +164,10 @@ class Session:
         )
 
     def route(self, request: Pdu) -> bytes | None:
-        """Judge the first Login Request: the relay's own answer, or None to ask the backend.
+        """Handle the first Login Request: the relay's own answer, or None for the backend's.
 
-        InitiatorName and TargetName must stand in this PDU (RFC 7143, 6.3): a text that is
-        continued is not waited for.
+        InitiatorName and TargetName must be in this PDU (RFC 7143, 6.3): a continued text is
+        not waited for.
         """
         if request.opcode != Op.LOGIN_REQUEST:
             raise PduError(f"opcode {request.opcode:#04x} from the initiator before its login")
@@ -234,7 +234,7 @@ class Session:
                 stream.patch(view, at, 44, length)
 
     def put_in(self, order: AsyncOrder) -> bytes:
-        """The bytes of an Async Message that goes out here and now, between two PDUs."""
+        """The bytes of an Async Message, to be sent now, between two PDUs."""
         first, second, third = order.parameters
         stat_sn = self.numbering.inject(self._next_stat_sn)
         parameters = (self.cid if first is None else first, second, third)

@@ -1,4 +1,4 @@
-"""One direction of a relayed connection: where its PDUs begin, and what is done to them."""
+"""One direction of a relayed connection: finds its PDUs and applies rules to them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PLAIN_FROM_INITIATOR = frozenset({Op.DATA_OUT, Op.SCSI_COMMAND})
 
 
 class Then(Enum):
-    """What the pump does after it has sent what came out of a walk."""
+    """What the pump does after it has sent the pieces of a walk."""
 
     GO = 0
     CONNECT = 1
@@ -26,7 +26,7 @@ class Then(Enum):
 
 
 class Shared(Protocol):
-    """What one direction needs of what both share, see targets/relay/session.py."""
+    """The part of Session (targets/relay/session.py) that one direction needs."""
 
     login_limit: int
     numbering: Numbering
@@ -34,31 +34,31 @@ class Shared(Protocol):
     answer: bytes
 
     def login_pdu(self, way: Direction, pdu: Pdu) -> None:
-        """Follow the negotiation in one login PDU; PduError if it has no place here."""
+        """Follow the negotiation in one login PDU; PduError if it is not allowed here."""
 
     def route(self, request: Pdu) -> bytes | None:
-        """What to answer the first login PDU with; None: the target shall answer."""
+        """The answer to the first login PDU; None: the target answers."""
 
     def from_target(self, view: memoryview, at: int, op: int, flags: int) -> None:
-        """Take in, and renumber, the header at `at` that comes from the target."""
+        """Read, and renumber, the header at `at` from the target."""
 
     def from_initiator(self, view: memoryview, at: int, op: int) -> None:
-        """Take in, and renumber, the header at `at` that comes from the initiator."""
+        """Read, and renumber, the header at `at` from the initiator."""
 
     def put_in(self, order: AsyncOrder) -> bytes:
-        """The PDU that `order` puts in."""
+        """The bytes of the message that `order` inserts."""
 
     def act(self, rule: Rule, op: int, **details: Any) -> None:
-        """Tell that `rule` was applied to a PDU with opcode `op`."""
+        """Record that `rule` was applied to a PDU with opcode `op`."""
 
 
 class Stream:
-    """Walks over what one side sends, in place in the pump's buffer, and says what goes on.
+    """Walks over the bytes of one side, in the pump's buffer, and decides what to send on.
 
-    Only headers are read; data segments are stepped over by arithmetic, whatever their length. A
-    header is passed on when it is complete (with AHS and digest), a login PDU when all of it is
-    there, everything else as it comes. `out` holds the pieces to send after a `walk`, `pause` the
-    seconds to wait before the next one, `then` what else is to be done.
+    It reads headers only, and skips data segments of any length. It passes a header on when it is
+    complete (with AHS and digest), a login PDU when all of it is there, other bytes as they come.
+    After a `walk`, `out` holds the pieces to send, `pause` the seconds to wait before the next
+    walk, `then` what else to do.
     """
 
     def __init__(self, session: Shared, direction: Direction) -> None:
@@ -78,13 +78,13 @@ class Stream:
 
     @property
     def between(self) -> bool:
-        """Whether what has been passed on so far ends with a whole PDU."""
+        """Whether the bytes passed on so far end with a whole PDU."""
         return not self._skip
 
     def walk(self, view: memoryview, end: int) -> int:
-        """Look at `view[:end]`, which goes on where the last walk stopped; bytes done with.
+        """Walk `view[:end]`, which begins where the last walk stopped. Returns the bytes done.
 
-        The rest must be given again, with more behind it. PduError if the bytes make no sense.
+        The next walk must begin with the rest. PduError if the bytes are invalid.
         """
         self.out, self.then, self.pause = [], Then.GO, 0.0
         position = start = 0
@@ -166,7 +166,7 @@ class Stream:
         self.session.login_pdu(self.direction, found[0])
 
     def patch(self, view: memoryview, at: int, offset: int, value: int) -> None:
-        """Write `value` at byte `offset` of the header at `at`, and carry its digest over."""
+        """Write `value` at byte `offset` of the header at `at`, and update its digest."""
         place = at + offset
         new = value.to_bytes(4, "big")
         if self.header_digest:
@@ -178,7 +178,7 @@ class Stream:
         view[place : place + 4] = new
 
     def _match(self, op: int, head: int, length: int) -> Rule | None:
-        """The first rule that acts on this PDU; one that has been waited for goes on."""
+        """The first rule that acts on this PDU; None after a delay of it."""
         if self._waited:
             return None
         for rule in self.rules:
@@ -188,7 +188,7 @@ class Stream:
         return None
 
     def _can(self, rule: Rule, head: int, length: int) -> bool:
-        """Whether the PDU has what the rule is to corrupt."""
+        """Whether the PDU has the part that the rule corrupts."""
         if rule.action != "corrupt":
             return True
         what, offset = rule.details["what"], rule.details["offset"]
@@ -200,7 +200,7 @@ class Stream:
         )
 
     def _apply(self, rule: Rule, op: int, at: int, head: int, rest: int, length: int) -> None:
-        """Arrange what a rule other than `delay` does to the PDU at `at`."""
+        """Apply a rule other than `delay` to the PDU at `at`."""
         if rule.action == "swallow":
             self._skip, self._swallowing = head + rest, True
             self.session.act(rule, op, bytes=head + rest)
@@ -227,7 +227,7 @@ class Stream:
             self.session.act(rule, op, corrupted=what)
 
     def _corrupt(self, view: memoryview, end: int) -> None:
-        """Flip the bits that are due in this walk; the others are of PDUs still to come whole."""
+        """Flip the bits in the bytes of this walk; keep those of later bytes."""
         later = []
         for place, bits in self._xors:
             if place - self.passed < end:

@@ -28,7 +28,7 @@ _PORTAL = re.compile(r"^Portal: (\S+),\d+$", re.MULTILINE)
 
 
 class Tgt:
-    """A tgtd and everything that it was told, so that it can be told again after a restart.
+    """A tgtd with its configuration, which is set again after a restart.
 
     `runner` is the array's network namespace, where the loopback interface must be up for
     `local_portal` to be reached. Control socket and lock live in a directory of its own under
@@ -65,8 +65,8 @@ class Tgt:
         except FileExistsError:
             raise LabError(f"{self._runner.host}: {self._dir} is in use by another tgtd") from None
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        # With no portal, or one it cannot have, tgtd listens at every address of the array; with
-        # port 0 at a free one.
+        # Without a portal, or with one it cannot have, tgtd listens at every address of the array.
+        # With port 0 it takes a free port.
         try:
             self._process = self._runner.start(
                 [
@@ -88,13 +88,13 @@ class Tgt:
         self._local_portal = portals[0]
 
     def _first_portals(self) -> list[str]:
-        """What tgtd listens at; nothing as long as it does not answer."""
+        """The portals of tgtd; none as long as it does not answer."""
         assert self._process
         if self._process.poll() is not None:
             raise LabError(self._story(f"it ended with status {self._process.poll()}"))
         if not (self._dir / f"{SOCKET}.{self._number}").exists():
             return []
-        # The socket is there a moment before anybody listens on it.
+        # The socket exists a moment before tgtd listens on it.
         with contextlib.suppress(CommandFailed):
             return _PORTAL.findall(self._call("portal", "show"))
         return []
@@ -136,7 +136,7 @@ class Tgt:
             self._call("logicalunit", "update", *where, f"--params={identity}")
         for account in target.accounts:
             self._bind(account, tid)
-        # tgtd lets a host in that matches either list, so a name counts only without "ALL".
+        # tgtd admits a host that matches either list, so a name has an effect only without "ALL".
         for name in target.initiators:
             self._call("target", "bind", tid, f"--initiator-name={name}")
         if not target.initiators:
@@ -169,7 +169,7 @@ class Tgt:
         self._portals.append(spelled)
 
     def set_parameter(self, iqn: str, name: str, value: str) -> None:
-        """See TargetEngine; BadInput for a name or value that tgtd does not take."""
+        """See TargetEngine; BadInput for a name or value that tgtd refuses."""
         try:
             self._update(iqn, name, value)
         except CommandFailed as failed:
@@ -178,10 +178,10 @@ class Tgt:
         self._parameters[iqn, name] = value
 
     def redirect(self, iqn: str, portal: str | None, *, permanent: bool = False) -> None:
-        """See RedirectsNatively; takes three calls, so a login meanwhile sees the old answer."""
+        """See RedirectsNatively. Takes three calls; a login between them gets the old answer."""
         to = Portal.parse(portal) if portal else None
         values = {
-            # The reason last: an address counts only with one.
+            # The reason last: an address is used only with a reason.
             "RedirectPort": str(to.port if to else 0),
             "RedirectAddress": to.host if to else "",
             "RedirectReason": "Permanent" if permanent else "Temporary",

@@ -1,4 +1,4 @@
-"""tgtadm, the program that tells a tgtd what to do."""
+"""tgtadm, the program that configures a tgtd."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _TIMED_OUT = 124
 class Tgtadm:
     """Calls tgtadm for the tgtd number `number` whose control socket is in `directory`.
 
-    Raises Missing at once where there is no tgtadm.
+    Raises Missing if tgtadm is not installed.
     """
 
     def __init__(self, host: str, directory: Path, number: int) -> None:
         self.host, self.number, self._directory = host, number, directory
-        # The socket is named relative to the working directory of both programs: the path of a
-        # Unix socket ends at 107 characters, that of a run folder may not. sh's own `_timeout`
-        # polls ten times a second, which would make each call take 0.1 s instead of 3 ms.
+        # The socket's path is relative to the working directory of both programs: it has at most
+        # 107 characters, and a run folder's path may be longer. sh's own `_timeout` polls ten
+        # times a second, so each call would take 0.1 s instead of 3 ms.
         self._program = sh.Command(require("timeout", "coreutils")).bake(
             str(_SECONDS),
             require("tgtadm", "tgt"),
