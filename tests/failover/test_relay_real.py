@@ -258,8 +258,8 @@ def test_a_relay_that_is_told_nonsense_says_so_and_goes_on(net, disk, relay, blo
 
 
 def test_a_relay_that_cannot_start_says_why(net, tmp_path):
-    config = {"ports": [{"name": "p1", "listen": ["10.0.0.11"], "backend": "127.0.0.1:1"}]}
-    with pytest.raises(LabError, match="'10.0.0.11' is not address:port"):
+    config = {"ports": [{"name": "p1", "listen": ["p1:3260"], "backend": "127.0.0.1:1"}]}
+    with pytest.raises(LabError, match="'p1:3260': not an IP address"):
         RelayProcess(Site(net.array, tmp_path), config, tmp_path)
 
 

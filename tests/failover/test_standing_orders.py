@@ -52,7 +52,7 @@ def controller_dies(lab):
     """The controller is killed twice."""
     return hold(lab, lambda lab: lab.end(lab.begin(controller_killed(lab))))
 
-@scenario(policy=QUICK, targets=("lio",))
+@scenario(policy=QUICK, needs=("power-cut",))
 def array_dies(lab):
     """The array loses its power twice."""
     return hold(lab, lambda lab: lab.end(lab.begin(array_powered_off(lab))))
@@ -67,7 +67,7 @@ def test_orders_outlast(run_scenario, tmp_path, name, target):
     path = tmp_path / "ordered.py"
     path.write_text(ORDERED)
     result = run_scenario(f"{path}:{name}", "--target", target)
-    lines = (tmp_path / "run" / "timeline.jsonl").read_text().splitlines()
+    lines = (tmp_path / "run-1" / "timeline.jsonl").read_text().splitlines()
     found = [e["ports"] for e in map(json.loads, lines) if e["kind"] == "where"]
     assert found == [["p2", "p1"], ["p2", "p1"], ["p1", "p3"]]
     assert result["verdict"] == "pass", result["checks"]
