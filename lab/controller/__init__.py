@@ -1,1 +1,1 @@
-"""The process that the lab is about: it watches ports, moves addresses, steers logins."""
+"""The controller, which the lab is about: it watches ports, moves addresses, steers logins."""

@@ -1,7 +1,7 @@
 """`python3 -m lab.controller CONFIG.json`: events on standard output, orders on standard input.
 
-Exit status 0 when standard input ends, 2 for a configuration that cannot be used, 3 if the array
-has a controller already.
+Exit status: 0 when standard input ends, 2 for an unusable configuration, 3 if the array has a
+controller already.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from lab.errors import LabError, Missing, WaitTimeout
 from lab.waiting import wait_for
 
 LOCK_S = 0.5
-"""How long to wait for the lock: a killed controller's `ip` ends what it was given first."""
+"""Seconds to wait for the lock; the `ip` of a killed controller first executes its last lines."""
 
 
 def lock(array: str) -> socket.socket:
-    """Become the controller of `array`; Missing if another one is.
+    """Become the controller of `array`; raises Missing if there is one already.
 
-    The lock is an abstract unix(7) socket: each network namespace has its own, and it is gone
-    with the last process that holds it.
+    The lock is an abstract unix(7) socket. Each network namespace has its own, and it ends with
+    the last process that holds it.
     """
     held = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 
@@ -40,12 +40,12 @@ def lock(array: str) -> socket.socket:
     try:
         wait_for("the lock", bind, seconds=LOCK_S, every=0.005)
     except WaitTimeout:
-        raise Missing(f"{array} has a controller already: a second one is refused") from None
+        raise Missing(f"{array} has a controller already; end that one first") from None
     return held
 
 
 def hurry() -> None:
-    """Run before others where that is allowed: a port's users wait for us."""
+    """Take a high priority where that is allowed, because hosts wait for a move."""
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, -20)
     with contextlib.suppress(OSError):
@@ -53,7 +53,7 @@ def hurry() -> None:
 
 
 def main() -> int:
-    """Run the controller that the command line names; the exit status."""
+    """Run the controller of the configuration on the command line; returns the exit status."""
     if len(sys.argv) != 2:
         print("usage: python3 -m lab.controller CONFIG.json", file=sys.stderr)
         return 2

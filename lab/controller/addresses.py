@@ -1,9 +1,8 @@
-"""The hands: addresses are moved by one `ip` process that is running already.
+"""The hands: one `ip` process that already runs moves the addresses.
 
-Several ports are in one subnet, so what leaves from an address must leave through the port that
-has it: every address has a routing table of its own and a rule `from ADDRESS lookup TABLE`. A move
-points its table to another port, takes the address off the one and puts it on the other, in one
-write.
+Several ports are in one subnet, so a packet must leave through the port that has its source
+address. Every address has its own routing table and a rule `from ADDRESS lookup TABLE`. A move is
+one write: point the table to the new port, delete the address from the old port, add it to the new.
 """
 
 from __future__ import annotations
@@ -20,25 +19,26 @@ from lab.controller.config import Config, Place
 from lab.controller.model import FOREIGN, Action, AddAddress, RemoveAddress
 
 DIE_AT = "LAB_CONTROLLER_DIE_AT"
-"""Environment variable for tests: SIGKILL this process when it has written that many lines."""
+"""Environment variable for tests: SIGKILL this process after so many lines written."""
 MARKER = "done"
-"""No object of ip's: it says so on standard error at once, which tells how far it has come."""
+"""A line that ip refuses at once on standard error; this tells how far ip has come."""
 FAILED = re.compile(r"Command failed -:(\d+)")
 METRIC = 1000
 RTO_MIN = "20ms"
-"""The array's least retransmission timeout. An answer that was on its way when the port died is
-alone, so no tail-loss probe is sent for it before the timeout (net/ipv4/tcp_output.c,
-tcp_schedule_loss_probe), which by default is 200 ms: meant for the Internet, not for a subnet."""
+"""The array's least retransmission timeout; the default, 200 ms, is meant for the Internet.
+
+An answer in flight when the port dies is alone, so TCP sends no tail-loss probe for it before the
+timeout (net/ipv4/tcp_output.c, tcp_schedule_loss_probe)."""
 STUCK_S = 2.0
 
 
 def sysctls(config: Config) -> dict[str, str]:
     """Kernel settings (path: value) that several ports in one subnet need.
 
-    Documentation/networking/ip-sysctl.rst: a port answers ARP for its own addresses only
-    (arp_ignore 1) and names one of its own when it asks (arp_announce 2); no reverse path filter;
-    the first address of a subnet may go without taking the others along (promote_secondaries);
-    IPv6 without duplicate address detection, and its addresses outlive a link that is set down.
+    See Documentation/networking/ip-sysctl.rst. A port answers ARP only for its own addresses
+    (arp_ignore 1) and uses one of them in its own requests (arp_announce 2). There is no reverse
+    path filter. The first address of a subnet may leave without the others (promote_secondaries).
+    IPv6 has no duplicate address detection, and its addresses stay when the link is set down.
     """
     values = {
         "/proc/sys/net/ipv4/conf/all/rp_filter": "0",
@@ -62,9 +62,11 @@ def sysctls(config: Config) -> dict[str, str]:
 
 
 def quick_rto() -> str:
-    """A line of shell: RTO_MIN also for what is sent while an address is on its way, and has no
-    route whose metric would say so. For kernels from 6.11 (tcp_rto_min_us,
-    Documentation/networking/ip-sysctl.rst); before targets listen, for connections inherit it.
+    """A line of shell that sets RTO_MIN for all connections, on kernels from 6.11.
+
+    The route's metric says RTO_MIN too, but an address has no route while it moves. Run it before
+    targets listen, because connections inherit it (tcp_rto_min_us,
+    Documentation/networking/ip-sysctl.rst).
     """
     path = "/proc/sys/net/ipv4/tcp_rto_min_us"
     return f"[ ! -e {path} ] || echo {RTO_MIN.removesuffix('ms')}000 > {path}"
@@ -73,7 +75,7 @@ def quick_rto() -> str:
 def rule_lines(config: Config, family: int) -> list[str]:
     """The rules of all addresses of `family` (4 or 6), for `ip -4|-6 -force -batch -`.
 
-    A rule that is there already is refused, which does no harm.
+    ip refuses a rule that exists; that does no harm.
     """
     return [
         f"rule add from {place.address} lookup {place.table} priority {place.table}"
@@ -83,15 +85,15 @@ def rule_lines(config: Config, family: int) -> list[str]:
 
 
 def lasting_lines(config: Config) -> list[str]:
-    """Addresses that move between ports of one kernel stay its own while they are on none.
+    """Lines that keep an address local to the kernel while it moves and is on no port.
 
-    For a moment they are, when they move. What leaves from an IPv4 address that is not local is
-    refused (ip_route_output_key_hash_rcu, net/ipv4/route.c), and TCP tries again when it would
-    probe a closed window, after 200 ms at least (tcp_probe0_base, include/net/tcp.h). An IPv6
-    address asks for neighbours before answers reach it (its route comes with addrconf_dad_work,
-    net/ipv6/addrconf.c), and asks again after a second. None is to be heard of at a port that does
-    not have it: see arp_ignore above. Not for heads: there an address that has left is another
-    kernel's; nor for those that are taken off and do not move, which is to end what goes on there.
+    The kernel refuses packets from an IPv4 address that is not local
+    (ip_route_output_key_hash_rcu, net/ipv4/route.c). TCP then tries again as for a closed window,
+    after 200 ms at least (tcp_probe0_base, include/net/tcp.h). An IPv6 address asks for neighbours
+    before answers can reach it (its route comes with addrconf_dad_work, net/ipv6/addrconf.c), and
+    asks again after a second. No port answers ARP for an address that it does not have: see
+    arp_ignore above. Heads get no such lines, because there an address moves to another kernel. Nor
+    do addresses that are taken off for good, because their connections must end.
     """
     moves = config.desired.mode == "takeover"
     return [
@@ -104,9 +106,9 @@ def lasting_lines(config: Config) -> list[str]:
 def setup_lines(config: Config, family: int = 4) -> list[str]:
     """Lines that put every address on its home port, for `ip -4|-6 -force -batch -`.
 
-    For arrays before, or without, a controller. Call it once for each family: a batch of ip's has
-    one for its rules. The ports must be up, and `sysctls` set. Data addresses come before virtual
-    ones, so that a virtual address that leaves is a secondary one and nothing is promoted.
+    For an array without a controller, or before it starts. Call it once per family, because rules
+    of an ip batch have one family. The ports must be up, and `sysctls` set. Data addresses come
+    first: a virtual address is then secondary, and nothing is promoted when it leaves.
     """
     lines = rule_lines(config, family)
     for at, interface in enumerate(config.interfaces.values()):
@@ -121,7 +123,7 @@ def setup_lines(config: Config, family: int = 4) -> list[str]:
 
 
 def add_rules6(lines: Sequence[str]) -> None:
-    """The IPv6 rules, by an ip of their own: the long-lived one cannot take them."""
+    """Execute IPv6 rules in a separate ip, because the long-lived one cannot take them."""
     if lines:
         text = "".join(f"{line}\n" for line in lines)
         argv = ["ip", "-6", "-force", "-batch", "-"]
@@ -129,32 +131,32 @@ def add_rules6(lines: Sequence[str]) -> None:
 
 
 def remove_line(place: Place, interface: str, prefix: int | None = None) -> str:
-    """Take an address off; `prefix` as the kernel has it, where that is not ours."""
+    """The line that takes an address off; `prefix` is the kernel's, if it differs from ours."""
     length = place.prefix if prefix is None else prefix
     return f"addr del {place.address}/{length} dev {interface}"
 
 
 def add_line(place: Place, interface: str) -> str:
-    """Put an address on.
+    """The line that puts an address on.
 
-    noprefixroute: no route of the main table changes with it. nodad: an IPv6 address that waits
-    a second for nobody to object is not taken over.
+    noprefixroute: no route of the main table changes. nodad: an IPv6 address is usable at once,
+    without a second of duplicate address detection.
     """
     flags = "nodad noprefixroute" if place.family == 6 else "noprefixroute"
     return f"addr add {place.address}/{place.prefix} dev {interface} {flags}"
 
 
 def route_line(place: Place, interface: str) -> str:
-    """Send what comes from an address through `interface`."""
+    """The line that sends packets from an address through `interface`."""
     return f"route replace {place.subnet} dev {interface} table {place.table} rto_min {RTO_MIN}"
 
 
 def flush_line(interface: str) -> str:
-    """Give up what waits at an interface for a neighbour that will not answer there.
+    """The line that drops packets which wait at a dead interface for a neighbour.
 
-    With its carrier a port loses its neighbours; what is sent before the address has moved waits
-    for a new answer of one, three seconds. So long TCP does not send it again, for it thinks it
-    still in the queue (skb_still_in_host_queue, net/ipv4/tcp_output.c).
+    A port loses its neighbour entries with its carrier. A packet sent before the address has moved
+    waits three seconds for a new entry. TCP does not resend it so long, because it is still in the
+    queue (skb_still_in_host_queue, net/ipv4/tcp_output.c).
     """
     return f"neigh flush dev {interface}"
 
@@ -162,10 +164,10 @@ def flush_line(interface: str) -> str:
 def action_lines(
     config: Config, actions: Sequence[Action], prefix: Callable[[str, str], int | None]
 ) -> tuple[list[str], dict[str, frozenset[str]]]:
-    """The lines that execute `actions`, in their order, and who has each address afterwards.
+    """The lines that execute `actions` in order, and the owners of each address afterwards.
 
-    `prefix` tells the prefix length that the kernel has for an address at an owner. First the
-    routes: what leaves from an address from now on leaves through its new port.
+    `prefix` returns the kernel's prefix length for an address at an owner. Routes come first, so
+    that packets from an address leave through its new port at once.
     """
     lines = [
         route_line(config.places[action.address], config.interfaces[action.port])
@@ -187,17 +189,17 @@ def action_lines(
 
 @dataclass(frozen=True)
 class Failure:
-    """A line that ip refused, and what it said."""
+    """A line that ip refused, and ip's message."""
 
     line: str
     message: str
 
 
 class Hands:
-    """One long-lived `ip -force -batch -`: takes lines, says when it has executed them.
+    """One long-lived `ip -force -batch -`, which takes lines and tells when they are executed.
 
-    `keep` are descriptors that it inherits: the controller's lock, so that nobody else becomes
-    controller while lines of ours are still to be executed.
+    It inherits the descriptors `keep`: the controller's lock. So no other controller starts while
+    ip still executes our lines.
     """
 
     def __init__(self, keep: Sequence[int] = (), environ: Mapping[str, str] = os.environ) -> None:
@@ -207,7 +209,7 @@ class Hands:
         self._start()
 
     def _start(self) -> None:
-        # Bytes and no buffer: a line is with ip when write() returns.
+        # Bytes and no buffer, so that ip has a line when write() returns.
         self._ip = subprocess.Popen(
             ["ip", "-force", "-batch", "-"],
             stdin=subprocess.PIPE,
@@ -226,12 +228,12 @@ class Hands:
         self.busy = False
 
     def fileno(self) -> int:
-        """Where its answers come from, for a selector."""
+        """The descriptor of its answers, for a selector."""
         assert self._ip.stderr
         return self._ip.stderr.fileno()
 
     def act(self, lines: Sequence[str]) -> None:
-        """Give it `lines`, in one write; `busy` until `answers` has seen that they are done."""
+        """Give ip `lines` in one write; `busy` stays True until `answers` sees them done."""
         if not lines:
             return
         if self._lines_left is not None:
@@ -248,7 +250,7 @@ class Hands:
         try:
             self._ip.stdin.write("".join(f"{line}\n" for line in lines).encode())
         except BrokenPipeError:
-            return  # it is dead: `answers` finds the end of its output and starts another
+            return  # ip is dead: `answers` sees the end of its output and starts another
 
     def _maybe_die(self, lines: Sequence[str]) -> None:
         assert self._lines_left is not None
@@ -258,13 +260,16 @@ class Hands:
         self._lines_left -= len(lines)
 
     def end_if_stuck(self) -> None:
-        """Kill an ip that has not been done for STUCK_S seconds; `answers` starts another."""
+        """Kill ip if it is busy for more than STUCK_S seconds; `answers` starts another."""
         if self.busy and time.monotonic() - self._acted > STUCK_S:
             self._ip.kill()
 
     def answers(self) -> list[Failure]:
-        """Take in what it has said. Starts a new ip where it has ended: then nothing is in flight
-        any more, and what was executed is for the kernel to say."""
+        """Read ip's answers and return the refused lines.
+
+        If ip has ended, start a new one. Then nothing is in flight, and the kernel says what was
+        executed.
+        """
         assert self._ip.stderr
         failures: list[Failure] = []
         while True:

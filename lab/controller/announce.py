@@ -1,4 +1,4 @@
-"""Announcements: raw frames, sent at once when an address is up, and repeated."""
+"""Announcements: raw frames, sent as soon as an address is up, and repeated."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from lab.controller.frames import announcements
 from lab.controller.netlink import Link
 
 REPEAT_S = (0.02, 0.1, 0.5, 1.05, 2.0)
-"""When an announcement is repeated, seconds after the first: it may be lost, and a neighbour entry
-may refuse a change within a second of its last one (locktime, arp(7))."""
+"""Seconds after the first announcement when it is repeated. A frame may be lost, and a neighbour
+entry may refuse a change within a second of its last one (locktime, arp(7))."""
 
 
 class Announcer:
-    """A raw socket for each port, made beforehand, and the announcements that are due."""
+    """A raw socket for each port, opened in advance, and the repetitions that are due."""
 
     def __init__(self) -> None:
         self._sockets: dict[str, tuple[int, socket.socket]] = {}
@@ -23,7 +23,7 @@ class Announcer:
         self._frames: dict[tuple[str, str], list[bytes]] = {}
 
     def port(self, name: str, link: Link | None) -> None:
-        """Get ready to send through a port, or forget it where its interface is gone."""
+        """Open the socket of a port, or close it if its interface is gone."""
         old = self._sockets.get(name)
         if old and link and old[0] == link.index and self._macs[name] == link.mac:
             return
@@ -32,7 +32,7 @@ class Announcer:
             del self._sockets[name]
         self._frames = {key: f for key, f in self._frames.items() if key[1] != name}
         if link:
-            # Protocol 0 receives nothing; a sent frame's protocol is read from its header.
+            # With protocol 0 it receives nothing; a sent frame has its protocol in its header.
             raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
             raw.bind((link.name, 0))
             raw.setblocking(False)
@@ -40,18 +40,18 @@ class Announcer:
             self._macs[name] = link.mac
 
     def announce(self, address: str, port: str, now: float) -> None:
-        """Say at once and again that `address` is at `port`; earlier repetitions of it are void."""
+        """Announce `address` at `port` now and again later; cancel its older repetitions."""
         self._send(address, port)
         self._due = [due for due in self._due if due[1] != address]
         self._due += [(now + after, address, port) for after in REPEAT_S]
         heapq.heapify(self._due)
 
     def next_due(self) -> float | None:
-        """When `repeat` wants to be called; None: not at all."""
+        """When to call `repeat` (monotonic seconds); None: never."""
         return self._due[0][0] if self._due else None
 
     def repeat(self, now: float, owners: dict[str, frozenset[str]]) -> None:
-        """Send what is due; not for an address that is no longer there."""
+        """Send the repetitions that are due, unless the address has left the port."""
         while self._due and self._due[0][0] <= now:
             _, address, port = heapq.heappop(self._due)
             if port in owners.get(address, ()):
@@ -67,4 +67,4 @@ class Announcer:
             try:
                 self._sockets[port][1].send(frame)
             except OSError:
-                return  # the link is down or its queue full: the repetitions are there for it
+                return  # the link is down or its queue full; a repetition follows

@@ -17,7 +17,7 @@ FIRST_TABLE = 100
 
 @dataclass(frozen=True)
 class Place:
-    """An address as the kernel is to be given it: prefix length, subnet, routing table."""
+    """An address as the kernel gets it: prefix length, subnet, routing table."""
 
     address: str
     prefix: int
@@ -32,7 +32,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Probe:
-    """How ports are probed: a round each `interval_s` seconds, dead after `count` silent ones."""
+    """The probes of ports: a round every `interval_s` seconds; silent after `count` missed ones."""
 
     interval_s: float
     count: int
@@ -40,7 +40,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Config:
-    """A configuration file's content; `interfaces` by port name, `places` by address."""
+    """The content of a configuration file; `interfaces` by port name, `places` by address."""
 
     array: str
     desired: Desired
@@ -51,12 +51,12 @@ class Config:
 
 
 def canonical(address: str) -> str:
-    """The one spelling of an IPv4 or IPv6 address; ValueError if it is none."""
+    """The canonical spelling of an IPv4 or IPv6 address; ValueError if it is none."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         return socket.inet_ntop(family, socket.inet_pton(family, address))
     except OSError:
-        raise ValueError(f"{address!r} is no address") from None
+        raise ValueError(f"{address!r} is not an IP address") from None
 
 
 def place(text: str, table: int) -> Place:
@@ -68,14 +68,14 @@ def place(text: str, table: int) -> Place:
     bits = 8 * len(packed)
     prefix = int(length) if length else bits
     if not 0 <= prefix <= bits:
-        raise ValueError(f"{text!r}: the prefix length is 0 to {bits}")
+        raise ValueError(f"{text!r}: the prefix length must be 0 to {bits}")
     mask = ((1 << prefix) - 1) << (bits - prefix)
     network = (int.from_bytes(packed, "big") & mask).to_bytes(len(packed), "big")
     return Place(address, prefix, f"{socket.inet_ntop(family, network)}/{prefix}", table)
 
 
 def read(path: Path) -> Config:
-    """The configuration in `path`; BadInput, naming the file and the key, if it cannot be used."""
+    """The configuration in `path`; raises BadInput with file and key if it is unusable."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -91,19 +91,19 @@ def read(path: Path) -> Config:
 def parse(content: dict[str, Any]) -> Config:
     """The configuration `content`; KeyError for a missing key, ValueError for a bad value.
 
-    Beyond the keys that every array needs there are two for a supervisor that starts the
-    controller anew and wants its orders to last: `drained` (port names) and `virtual_at` (a port).
+    Two optional keys, `drained` (port names) and `virtual_at` (a port), let a supervisor keep
+    orders when it starts the controller again.
     """
     interfaces = {port["name"]: port["interface"] for port in content["ports"]}
     ports = tuple(interfaces)
     if len(ports) != len(content["ports"]) or len(set(interfaces.values())) != len(ports):
-        raise ValueError("ports: two have the same name or the same interface")
+        raise ValueError("ports: two of them have the same name or the same interface")
     places: dict[str, Place] = {}
     addresses: list[Address] = []
     for at, entry in enumerate(content["addresses"]):
         here = place(entry["address"], FIRST_TABLE + at)
         if here.address in places:
-            raise ValueError(f"addresses: {here.address} is there twice")
+            raise ValueError(f"addresses: {here.address} appears twice")
         places[here.address] = here
         virtual = bool(entry.get("virtual", False))
         home = content.get("virtual_at") or entry["home"] if virtual else entry["home"]
@@ -115,9 +115,9 @@ def parse(content: dict[str, Any]) -> Config:
             raise ValueError(f"{name!r} is not one of the ports: {', '.join(ports)}")
     mode, redirect = content.get("mode", "takeover"), content.get("redirect", "spread")
     if mode not in ("takeover", "redirect-only"):
-        raise ValueError(f"mode: {mode!r} is neither takeover nor redirect-only")
+        raise ValueError(f"mode: {mode!r} must be takeover or redirect-only")
     if redirect not in ("spread", "fixed", "none"):
-        raise ValueError(f"redirect: {redirect!r} is neither spread, fixed nor none")
+        raise ValueError(f"redirect: {redirect!r} must be spread, fixed or none")
     steering = content.get("steering")
     return Config(
         array=str(content["array"]),
@@ -145,5 +145,5 @@ def _probe(entry: dict[str, Any] | None) -> Probe | None:
         return None
     interval, count = float(entry.get("interval_ms", 20)), int(entry.get("count", 3))
     if interval < 1 or count < 1:
-        raise ValueError("probe: interval_ms and count are at least 1")
+        raise ValueError("probe: interval_ms and count must be at least 1")
     return Probe(interval / 1000, count)

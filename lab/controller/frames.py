@@ -1,4 +1,4 @@
-"""The frames that the controller sends: announcements, probes, questions to hosts."""
+"""The controller's frames: announcements, probes, and questions to hosts."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ MAGIC = b"abfo"
 
 
 def announcements(address: str, mac: bytes) -> list[bytes]:
-    """The frames that tell everybody that `address` is at `mac` now.
+    """The frames that announce `address` at `mac`.
 
     IPv4: an ARP announcement (RFC 5227, 2.3: a request for its own address) and the same as a
-    reply, as RFC 5227, 3 says that some listen to one only. In the reply the target is the sender
-    too: only then Linux takes it for gratuitous, and a gratuitous one replaces an entry even
+    reply, because some hosts listen to only one of them (RFC 5227, 3). The reply's target is its
+    sender: only then Linux takes it for gratuitous, and a gratuitous one replaces an entry even
     within the lock time (arp_is_garp in net/ipv4/arp.c). IPv6: an unsolicited neighbour
     advertisement with the override flag (RFC 4861, 7.2.6).
     """
@@ -33,7 +33,7 @@ def announcements(address: str, mac: bytes) -> list[bytes]:
 
 
 def question(address: str, mac: bytes) -> bytes:
-    """A frame that the host with `address` answers to `mac`, whatever addresses we have.
+    """A frame that the host with `address` answers to `mac`, even if we have no address.
 
     IPv4: an ARP probe (RFC 5227, 2.1.1: the sender address is zero, so that no cache changes).
     IPv6: a neighbour solicitation (RFC 4861, 4.3) from the link-local address made of `mac`.
@@ -48,7 +48,7 @@ def question(address: str, mac: bytes) -> bytes:
 
 
 def answer(frame: bytes) -> str | None:
-    """The host that this ARP reply or neighbour advertisement is from; None if it is neither."""
+    """The sender of this ARP reply or neighbour advertisement; None for other frames."""
     kind = int.from_bytes(frame[12:14], "big")
     if kind == ETH_ARP and len(frame) >= 42 and frame[20:22] == b"\0\x02":
         return socket.inet_ntoa(frame[28:32])
@@ -58,18 +58,18 @@ def answer(frame: bytes) -> str | None:
 
 
 def token(array: str, salt: int) -> int:
-    """What tells the probes of one run of one array's controller from those of others."""
+    """A number that marks the probes of one controller process of one array."""
     return zlib.crc32(f"{array} {salt}".encode())
 
 
 def probe(target: bytes, mac: bytes, run: int, port: int, round_: int) -> bytes:
-    """A probe from port number `port` to the port with `target`, unicast."""
+    """A unicast probe from port number `port` to the port with MAC `target`."""
     body = PROBE.pack(MAGIC, run, port, round_ & 0xFFFFFFFF, 0)
     return (target + mac + ETH_PROBE.to_bytes(2, "big") + body).ljust(60, b"\0")
 
 
 def probed(frame: bytes, run: int) -> int | None:
-    """The number of the port that sent this probe; None if it is not one of this `run`."""
+    """The number of the port that sent this probe; None if it is not a probe of this `run`."""
     if len(frame) < 14 + PROBE.size:
         return None
     magic, theirs, port, _, _ = PROBE.unpack_from(frame, 14)
@@ -77,7 +77,7 @@ def probed(frame: bytes, run: int) -> int | None:
 
 
 def probed_round(frame: bytes) -> int:
-    """The round of a probe, or what its sender has put in the place of one."""
+    """The round field of a probe; heads put the set of heard heads there."""
     return int(PROBE.unpack_from(frame, 14)[3])
 
 
@@ -95,14 +95,14 @@ def _advertisement(address: str, mac: bytes) -> bytes:
 
 
 def _icmp6(to: bytes, mac: bytes, source: bytes, target: bytes, body: bytes) -> bytes:
-    """With hop limit 255, else receivers must drop it (RFC 4861, 7.1)."""
+    """An ICMPv6 frame with hop limit 255; receivers drop others (RFC 4861, 7.1)."""
     body = body[:2] + checksum(source, target, socket.IPPROTO_ICMPV6, body) + body[4:]
     head = struct.pack("!IHBB", 0x60000000, len(body), 58, 255) + source + target
     return to + mac + ETH_IPV6.to_bytes(2, "big") + head + body
 
 
 def checksum(source: bytes, target: bytes, protocol: int, body: bytes) -> bytes:
-    """The Internet checksum of `body`, whose checksum field is 0, and of its pseudo-header.
+    """The Internet checksum of `body` and its pseudo-header; the checksum field must be 0.
 
     `source` and `target` are packed addresses. The body has an even length (RFC 1071; RFC 9293,
     3.1; RFC 8200, 8.1).

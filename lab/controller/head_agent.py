@@ -1,11 +1,10 @@
-"""`python3 -m lab.controller.head_agent CONFIG.json`: the hands and eyes of a head's controller.
+"""`python3 -m lab.controller.head_agent CONFIG.json`: the controller's agent on each head.
 
-Runs on each head. Every few milliseconds it says by UDP on the management network that it lives,
-what addresses its kernel has, and which order it has carried out; an order is the whole set of
-addresses that the head is to have, repeated by the controller, so that a lost datagram does no
-harm; it comes with the connections that other heads had there, whose hosts are told (tickle.py).
-Orders older than the last one are ignored. Beyond orders it does nothing: started anew it
-leaves the addresses as they are.
+Every few milliseconds the agent sends a heartbeat by UDP on the management network: its addresses
+and the latest order that it has executed. An order is the full set of addresses that the head must
+have. The controller repeats it, so a lost datagram does no harm. It comes with the connections that
+other heads had at these addresses; the agent tells those hosts (tickle.py). The agent ignores
+orders older than the last one. Without an order, as after a restart, it leaves addresses alone.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ class Agent:
         self._hands = Hands()
         self._announcer = Announcer()
         self._announcer.port(self._head, self._watch.port(self._head))
-        # A namespace shares the boot of its machine, so the agent counts as well.
+        # Namespaces share the boot id of their machine, so each agent adds an id of its own.
         self._boot = f"{BOOT_ID.read_text().strip()} {uuid.uuid4()}"
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind((content["listen"][0], content["listen"][1]))
@@ -138,7 +137,7 @@ class Agent:
         return frozenset(a for a, owners in self._watch.owners().items() if owners)
 
     def _reconcile(self) -> bool:
-        """One step towards the order; True if it has just been completed."""
+        """Take a step towards the order; True if the order is newly complete."""
         if self._wanted is None or self._hands.busy or time.monotonic() < self._not_before:
             return False
         owners, actions = self._watch.owners(), list[Action]()

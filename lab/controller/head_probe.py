@@ -1,9 +1,8 @@
-"""Does a head's data port work, whatever its link says? Asked of the other heads and of hosts.
+"""Tests whether a head's data port works while its link is up, with other heads and hosts.
 
-Each head says to all on the data network, every round, which heads it has heard lately. A head
-whose port works is named by another one, or has an answer from a host; one for which neither was
-so for `COUNT` rounds is dark. A round that came late is not counted: whoever was held up has missed
-nothing, it has only not looked.
+Every round each head broadcasts on the data network which heads it heard lately. A port works if
+another head names it or a host answers it. Without either for COUNT rounds the head is dark. A late
+round does not count: a process that was held up has missed nothing, it has only not looked.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ from lab.controller.netlink import Link
 from lab.controller.probe import frames, raw_socket, send
 
 COUNT = 10
-"""Rounds without a sign, at the interval of the heartbeat: 200 ms with the usual one."""
+"""Rounds without a sign until a head is dark; 200 ms with the default heartbeat interval."""
 ASK_EVERY = 2
-"""A host is asked, one after the other, every so many rounds."""
+"""Every so many rounds the next host is asked."""
 
 
 class DataProbe:
@@ -52,7 +51,7 @@ class DataProbe:
         return self._round - self._sign < COUNT
 
     def tick(self, on_time: bool) -> None:
-        """One round: take in what was heard, then tell and ask; `on_time`: it came when due."""
+        """One round: read what was heard, then broadcast and ask; `on_time`: it is not late."""
         self._round += on_time
         for frame in frames(self._socket):
             number = probed(frame, self._run)
@@ -62,7 +61,7 @@ class DataProbe:
             if probed_round(frame) >> self._own & 1:
                 self._sign = self._round
         for one in self._answers:
-            # Unicast only: it is the answer to something that got out of this port.
+            # Unicast only: that answers a frame which left this port.
             if any(answer(f) for f in frames(one) if f[:6] == self._mac):
                 self._sign = self._round
         lately = sum(1 << n for n, at in self._heard.items() if self._round - at < COUNT)

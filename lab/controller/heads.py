@@ -1,9 +1,9 @@
 """`python3 -m lab.controller.heads CONFIG.json`: the controller of an array with heads.
 
-It runs outside the heads and hears them on the management network (head_agent.py); what it does is
-decided by heads_policy.py. It cannot cut power itself: a `fence` event on standard output asks for
-it, and {"command": "fenced", "head": ...} on standard input confirms that it is done, as a power
-distribution unit would. Events and exit status are as those of lab.controller.
+It runs outside the heads and hears them on the management network (head_agent.py). heads_policy.py
+decides. It cannot cut power: a `fence` event on standard output asks for that, and {"command":
+"fenced", "head": ...} on standard input confirms it, as a power distribution unit would. Events and
+exit status are like those of lab.controller.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ORDERS = "fenced, move, status"
 
 
 def desired(content: dict[str, Any]) -> Desired:
-    """What the configuration `content` wants; times are in milliseconds there."""
+    """The desired array of the configuration `content`, whose times are milliseconds."""
     interval = float(content["interval_ms"])
     return Desired(
         heads=tuple(content["heads"]),
@@ -84,7 +84,7 @@ class Service:
         gc.disable()
         while True:
             ready = dict(poll.poll(max(0.0, due - time.monotonic()) * 1000))
-            # Before any judgement of silence: what waits to be read may be a sign of life.
+            # Before silence is judged, because a heartbeat may wait to be read.
             self._hear()
             if self._kernel.fileno() in ready:
                 self._links(self._changes())
@@ -118,7 +118,7 @@ class Service:
             except BlockingIOError:
                 return
             except OSError:
-                continue  # an answer of the network to what was sent to a head that is off
+                continue  # an ICMP error, because a head is off
             head = self._heads.get(peer[0])
             if head is None:
                 continue
@@ -187,7 +187,7 @@ class Service:
                 continue  # it is repeated
 
     def _orders(self) -> bool:
-        """Take in what was typed; False at its end."""
+        """Read the orders on standard input; False at its end."""
         data = os.read(0, 1 << 16)
         *lines, self._typed = (self._typed + data).split(b"\n")
         for line in filter(None, lines):
@@ -218,15 +218,15 @@ class Service:
             chosen = order.get("addresses", list(self.desired.homes))
             placed = {**self._memory.placed, **dict.fromkeys(chosen, head)}
             if set(placed) != set(self.desired.homes):
-                raise ValueError(f"{chosen}: not all are addresses of the array")
+                raise ValueError(f"{chosen}: some of these are not addresses of the array")
             self._memory = replace(self._memory, placed=placed)
         else:
-            raise ValueError(f"{command!r} is none of {ORDERS}")
+            raise ValueError(f"{command!r} is not one of {ORDERS}")
         self.output.event("order", **order)
 
 
 def main() -> int:
-    """Run the controller that the command line names; the exit status."""
+    """Run the controller of the configuration on the command line; returns the exit status."""
     if len(sys.argv) != 2:
         print("usage: python3 -m lab.controller.heads CONFIG.json", file=sys.stderr)
         return 2

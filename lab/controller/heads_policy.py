@@ -1,12 +1,14 @@
-"""What the controller of a dual-head array does next: a pure function, as policy.py is for ports.
+"""The policy for a dual-head array: a pure function, as policy.py is for ports.
 
-Rules, in words. A head that is silent, or whose management link is dark, is cut off from power
-before another gets what it had, for neither says whether it is dead or only cannot be heard. A head
-that is heard but has no live data port is told to give its addresses up; it is cut off if it does
-not say in time that it has. An address goes to the next head after its own in the order of the
-configuration, and stays there: moving breaks connections, so nothing goes home but by order. The
-last head that can serve is never cut off, and where none is heard, as when the management network
-is gone, nothing is done.
+The rules:
+A head that is silent, or whose management link is down, is fenced before another head gets its
+addresses, because silence does not prove that it is dead.
+A head that is heard but has no live data port is told to give up its addresses. It is fenced if it
+does not confirm that in time.
+An address goes to the next head in the order of the configuration and stays there. A move breaks
+connections, so addresses go home only by order.
+The last head that can serve is never fenced. If no head is heard, as without management network,
+nothing is done.
 """
 
 from __future__ import annotations
@@ -20,10 +22,10 @@ State = Literal["unseen", "up", "dark", "lost", "off"]
 
 @dataclass(frozen=True)
 class Beat:
-    """What a head has said last: received at `t` (monotonic seconds), by its boot `boot`.
+    """A head's latest heartbeat, received at `t` (monotonic seconds) from its boot `boot`.
 
-    `addresses` are those that its kernel has. `applied` is the number of the latest order that it
-    has carried out; it ignores all with a lower one from then on. `live`: its data port has a link.
+    `addresses` are those of its kernel. `applied` is the number of the latest order that it has
+    executed; it ignores lower numbers from then on. `live`: its data port works.
     """
 
     t: float
@@ -37,9 +39,9 @@ class Beat:
 class Desired:
     """`heads` in takeover order; `homes`: address to head. `fencing` False is for controls only.
 
-    A head is lost after `dead_s` seconds of silence, or `unseen_s` from the start if it was never
-    heard; `release_s` is how long one may take to give an address up, `again_s` when a power cut
-    that was not confirmed is asked for again.
+    Times are seconds. A head is lost after `dead_s` of silence, or after `unseen_s` from the start
+    if it was never heard. It has `release_s` to give an address up. An unconfirmed power cut is
+    asked for again after `again_s`.
     """
 
     heads: tuple[str, ...]
@@ -53,8 +55,11 @@ class Desired:
 
 @dataclass(frozen=True)
 class Observed:
-    """At `now` (monotonic seconds): the last word of each head, the boot of it that was cut, and
-    the heads whose management link is dark."""
+    """The state at `now` (monotonic seconds).
+
+    `beats`: the latest heartbeat of each head. `off`: head to the boot whose power was cut. `dark`:
+    the heads whose management link is down.
+    """
 
     now: float
     beats: Mapping[str, Beat]
@@ -64,7 +69,7 @@ class Observed:
 
 @dataclass(frozen=True)
 class Order:
-    """What a head is to have; `number` rises with each change."""
+    """The addresses that a head must have; `number` rises with each change."""
 
     number: int
     addresses: frozenset[str]
@@ -72,7 +77,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Fence:
-    """Cut the power of `head`; `cause` is its state that makes it necessary."""
+    """Cut the power of `head`; `cause` is the state of the head that requires it."""
 
     head: str
     cause: str
@@ -88,10 +93,10 @@ Action = Fence | NoHeadLeft
 
 @dataclass(frozen=True)
 class Memory:
-    """What is remembered from one plan to the next; a new start knows nothing.
+    """What the policy remembers between plans; empty after a start.
 
-    `placed`: where each address is to be. `asked`: when a power cut was asked for that is not
-    confirmed. `blocked`: since when a head holds what another one is to have.
+    `placed`: the head of each address. `asked`: head to the time of an unconfirmed power cut
+    request. `blocked`: head to the time since when it holds an address that another must have.
     """
 
     started: float
@@ -105,21 +110,21 @@ class Memory:
 
 
 def plan(desired: Desired, observed: Observed, memory: Memory) -> tuple[Memory, list[Action]]:
-    """What is to be done now, and what every head is to have (`Memory.orders`).
+    """The actions to take now, and the order of every head (`Memory.orders`).
 
-    An address is in a head's order only if no other head can have it, or come to have it by an
-    order that is still on its way.
+    A head's order has an address only if no other head has it or can still get it by an order in
+    flight.
     """
     states = {head: _state(head, desired, observed, memory) for head in desired.heads}
     if "unseen" in states.values():
-        return replace(memory, states=states), []  # a new start listens first
+        return replace(memory, states=states), []  # after a start it listens first
     able = [head for head in desired.heads if states[head] == "up"]
     placed = {a: _place(a, desired, observed, memory, states, able) for a in desired.homes}
     memory = replace(memory, placed=placed)
     orders, number = dict(memory.orders), memory.number
     for head in desired.heads:
         wanted = frozenset(a for a, at in placed.items() if at == head)
-        # First what is to go, so that the question below is asked of orders without it.
+        # First remove addresses, so that may_have() below judges the new orders.
         kept = wanted & (orders[head].addresses if head in orders else _told(head, observed))
         if head not in orders or kept != orders[head].addresses:
             number += 1
@@ -153,9 +158,9 @@ def _state(head: str, desired: Desired, observed: Observed, memory: Memory) -> S
     if head in observed.off and (beat is None or beat.boot == observed.off[head]):
         return "off"
     if head in memory.asked and head not in observed.off:
-        return "lost"  # it may be cut off at any moment, whatever it says now
+        return "lost"  # its power may go at any moment, whatever it says now
     if head in observed.dark:
-        return "lost"  # its power or its cable: whichever, a power cut makes sure
+        return "lost"  # its power or only its cable; a power cut makes sure
     if beat is None:
         return "unseen" if observed.now - memory.started < desired.unseen_s else "lost"
     if observed.now - beat.t > desired.dead_s:
@@ -171,7 +176,7 @@ def may_have(
     memory: Memory,
     states: Mapping[str, State],
 ) -> bool:
-    """Whether `head` has `address`, or can still come to have it."""
+    """Whether `head` has `address` or can still get it."""
     if states[head] == "off" or (states[head] == "lost" and not desired.fencing):
         return False
     beat, order = observed.beats.get(head), memory.orders.get(head)
@@ -189,7 +194,7 @@ def _place(
     able: list[str],
 ) -> str:
     at = memory.placed.get(address)
-    if at is None:  # a new start: it stays where it is
+    if at is None:  # after a start an address stays where it is
         having = [h for h in desired.heads if address in _told(h, observed)]
         at = having[0] if having else desired.homes[address]
     if states[at] == "up" or not able:
