@@ -1,11 +1,11 @@
-"""Which port is silent: a judgement on who hears whom, made in rounds. Pure.
+"""Judges which port is silent, from who hears whom in each round. Pure.
 
-Every round each port sends to every other. A port that for `count` rounds hears nobody, or that
-nobody hears, is accused. A host that answers through it clears it. It is condemned if some other
-port is shown to work meanwhile (is heard and hears, or has a host's answer); else nobody can tell
-which side is at fault, as with two ports and no host to ask, and it is only suspect. A round is
-one that this process was awake for: it sent, and looked a full interval later. A process that was
-held up judges later, not wrongly.
+In every round each port sends a probe to every other port. A port is accused if for `count` rounds
+it hears nobody or nobody hears it. A host's answer through it clears it. It is silent if another
+port works at that time: it is heard and hears, or has a host's answer. Otherwise the port is only
+suspect, because either side may be at fault, as with two ports and no host to ask. A round counts
+only if this process was awake: it sent, and looked a full interval later. A process that was held
+up judges later, not wrongly.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from collections.abc import Collection
 from lab.controller.model import Verdict
 
 SELDOM = 5
-"""A port that stays silent has hosts asked through it every so many rounds."""
+"""Every so many rounds hosts are asked through a port that stays silent."""
 
 
 class Judge:
-    """Evidence by round, and the verdicts that follow."""
+    """The evidence of each round, and the verdicts from it."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -31,11 +31,11 @@ class Judge:
         self._silent: set[str] = set()
 
     def begin(self, live: Collection[str]) -> None:
-        """A new round, with the ports that have carrier."""
+        """Begin a round with the ports `live`, which have carrier."""
         self.round += 1
         self._silent &= set(live)
         jury = frozenset(live) - self._silent
-        # Who comes anew, or was alone, starts with a clean record.
+        # A port that is new, or was alone, starts with a clean record.
         fresh = jury if len(self._jury) < 2 else jury - self._jury
         for port in fresh:
             self._hears[port] = self._heard[port] = self.round
@@ -44,19 +44,19 @@ class Judge:
         self._jury = jury
 
     def heard(self, by: str, sender: str) -> None:
-        """In this round `by` has heard `sender`."""
+        """Note that `by` heard `sender` in this round."""
         self._hears[by] = self._heard[sender] = self.round
 
     def answered(self, port: str) -> None:
-        """In this round a host has answered through `port`."""
+        """Note that a host answered through `port` in this round."""
         self._host[port] = self.round
 
     def quiet(self, port: str) -> int:
-        """For how many rounds it was not heard, or heard nobody, whichever is more."""
+        """The number of rounds that `port` was not heard or heard nobody, whichever is more."""
         return self.round - min(self._hears.get(port, 0), self._heard.get(port, 0))
 
     def verdicts(self) -> dict[str, Verdict]:
-        """A verdict on every port with carrier, at the end of a round."""
+        """The verdict on every port with carrier, at the end of a round."""
         found: dict[str, Verdict] = {}
         for port in sorted(self._jury | self._silent):
             found[port] = self._verdict(port)
@@ -74,13 +74,13 @@ class Judge:
         last = self.round - self.quiet(port)
         for other in self._jury - {port}:
             works = self.round - self.quiet(other) > last
-            # A host's answer may be the first of many after a common pause: one round more.
+            # After a common pause one host's answer may come first; wait one more round.
             if works or self._host.get(other, 0) > last + 1:
                 return "silent"
         return "suspect"
 
     def doubtful(self) -> list[str]:
-        """The ports through which hosts are to be asked in this round."""
+        """The ports through which to ask hosts in this round."""
         ports = self._silent | (self._jury if len(self._jury) > 1 else frozenset())
         return [
             port

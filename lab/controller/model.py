@@ -1,4 +1,4 @@
-"""What the policy is told and what it answers: plain frozen data, no system behind it."""
+"""The inputs and outputs of the policy: plain frozen data."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 State = Literal["up", "suspect", "down", "holding-off"]
-"""A port: `up`; `suspect` (silent, but it cannot be told which side is at fault: it keeps what it
-has and gets nothing new); `down` (no carrier, or silent for certain); `holding-off` (back, but not
-yet for the hold time)."""
+"""The state of a port: `up`; `suspect` (perhaps silent: it keeps its addresses and gets no new
+ones); `down` (no carrier, or silent for certain); `holding-off` (back for less than the hold
+time)."""
 Verdict = Literal["ok", "suspect", "silent"]
 FOREIGN = "interface "
-"""Before the name of an owner of an address that is an interface, but no port of ours."""
+"""The prefix of an owner's name that is an interface but not a port of the array."""
 Cause = Literal["start", "carrier", "probe", "hold", "order", "repair"]
 
 
@@ -27,11 +27,11 @@ class Address:
 
 @dataclass(frozen=True)
 class Desired:
-    """The array as it should be: the configuration, and the orders given since.
+    """The array as it should be: the configuration plus later orders.
 
-    `ports` is the takeover order: what a port loses goes to the next live port after it, cyclic.
-    `hold_s` and `request_s` (the least time between two requests to move) are seconds.
-    `rebalances` counts the orders to even out the load.
+    `ports` is in takeover order: a dead port's addresses go to the next live port, cyclic.
+    `hold_s` is the hold time in seconds, `request_s` the least seconds between two requests to
+    move. `rebalances` counts the orders to even out the sessions.
     """
 
     ports: tuple[str, ...]
@@ -51,8 +51,8 @@ class Desired:
 class Observed:
     """What the kernel and the probes say.
 
-    `now` is monotonic seconds. `links`: carrier and administratively up. `owners`: the ports that
-    have an address now (a name that is no port is an interface where it does not belong).
+    `now` is monotonic seconds. `links`: port is administratively up and has carrier. `owners`:
+    address to the ports that have it now; an owner that is no port is a wrong interface.
     `sessions`: established connections by (initiator address, our address).
     """
 
@@ -65,7 +65,7 @@ class Observed:
 
 @dataclass(frozen=True)
 class PortMemory:
-    """A port's state, since when (monotonic seconds), and what made it so."""
+    """A port's state, its begin (monotonic seconds), and its cause."""
 
     state: State
     since: float
@@ -74,7 +74,7 @@ class PortMemory:
 
 @dataclass(frozen=True)
 class Asked:
-    """A request to a host to move to another port that is still open."""
+    """An open request to a host to move to another port."""
 
     initiator: str
     to: str
@@ -83,11 +83,11 @@ class Asked:
 
 @dataclass(frozen=True)
 class Memory:
-    """What the policy must remember from one plan to the next; empty after a restart.
+    """What the policy remembers between plans; empty after a restart.
 
-    `placed`: where each address was last put. `choices`: what each initiator is answered at
-    login: the address to go to, or None to be served at the virtual port. `asked_before`: hosts
-    that this round of rebalancing has asked already.
+    `placed`: the port where each address was last put. `choices`: the login answer for each
+    initiator: the address to redirect to, or None to serve it at the virtual port.
+    `asked_before`: hosts that were already asked in this rebalancing.
     """
 
     ports: Mapping[str, PortMemory] = field(default_factory=dict)
@@ -121,9 +121,9 @@ class AddAddress:
 
 @dataclass(frozen=True)
 class Redirect:
-    """Answer the next login of `initiator` with `address`; None: serve it at the virtual port.
+    """Redirect the next login of `initiator` to `address`; None: serve it at the virtual port.
 
-    The initiator "default" stands for every IPv4 host that is not known, "default6" for IPv6.
+    The initiator "default" stands for all unknown IPv4 hosts, "default6" for IPv6.
     """
 
     initiator: str
@@ -141,7 +141,7 @@ class AskToMove:
 
 @dataclass(frozen=True)
 class NoPortLeft:
-    """Every port is down: nothing is changed until one is back."""
+    """Every port is down; nothing changes until one is back."""
 
 
 Action = RemoveAddress | AddAddress | Redirect | AskToMove | NoPortLeft

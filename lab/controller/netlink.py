@@ -1,8 +1,7 @@
-"""Just enough netlink: links, addresses and TCP connections, without a library.
+"""The part of netlink for links, addresses and TCP connections, without a library.
 
-A library that speaks all of netlink takes longer to import than this controller takes to start,
-move an address and announce it; and a restart is part of a fail-over. Formats: rtnetlink(7),
-sock_diag(7).
+The import of a full netlink library takes longer than this controller takes to start, move an
+address and announce it. A failover may include a restart. Formats: rtnetlink(7), sock_diag(7).
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ DIAG_TAIL = struct.Struct("!HH16s16s")
 
 @dataclass(frozen=True)
 class Link:
-    """An interface: `live` means administratively up and carrier there; `gone` that it was."""
+    """An interface. `live`: administratively up and with carrier. `gone`: it was removed."""
 
     index: int
     name: str
@@ -40,7 +39,7 @@ class Link:
 
 @dataclass(frozen=True)
 class OnLink:
-    """An address on an interface; `gone` if it has been taken away."""
+    """An address on an interface. `gone`: it was removed."""
 
     index: int
     address: str
@@ -52,9 +51,9 @@ Message = Link | OnLink
 
 
 def events() -> socket.socket:
-    """A non-blocking socket that gets every change of links and addresses from now on."""
+    """A non-blocking socket that receives every later change of links and addresses."""
     sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-    # An overrun costs a full dump: room for some thousand changes.
+    # Room for some thousand changes, because an overrun costs a full dump.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
     sock.bind((0, GROUPS))
     sock.setblocking(False)
@@ -62,7 +61,7 @@ def events() -> socket.socket:
 
 
 def read(sock: socket.socket) -> Iterator[Message]:
-    """What has come in at an `events` socket; OSError with ENOBUFS if the kernel dropped some."""
+    """Read the changes at an `events` socket; OSError with ENOBUFS if the kernel dropped some."""
     while True:
         try:
             data = sock.recv(1 << 16)
@@ -120,7 +119,7 @@ def _parse(data: bytes) -> Iterator[Message]:
         elif kind in (RTM_NEWADDR, RTM_DELADDR):
             family, prefix, _, _, index = struct.unpack_from("=BBBBI", data, at + 16)
             found = _attributes(data, at + 24, end)
-            # IFA_LOCAL where there is one: IFA_ADDRESS is the peer's on a point-to-point link.
+            # IFA_LOCAL if present, because IFA_ADDRESS is the peer's on a point-to-point link.
             packed = found.get(2) or found.get(1)
             if packed and family in (socket.AF_INET, socket.AF_INET6):
                 yield OnLink(index, socket.inet_ntop(family, packed), prefix, kind == RTM_DELADDR)
@@ -139,7 +138,7 @@ def _attributes(data: bytes, at: int, end: int) -> dict[int, bytes]:
 
 
 class Connections:
-    """The established TCP connections to one local port, asked from the kernel (sock_diag(7))."""
+    """The established TCP connections to one local TCP port, by the kernel (sock_diag(7))."""
 
     def __init__(self, port: int = 3260) -> None:
         self.port = port
@@ -147,7 +146,10 @@ class Connections:
         self._sock.settimeout(1.0)
 
     def count(self) -> dict[tuple[str, str], int]:
-        """Connections by (remote address, local address); none if the kernel cannot say."""
+        """The number of connections by (remote address, local address).
+
+        It is empty if the kernel has no sock_diag.
+        """
         found: dict[tuple[str, str], int] = {}
         for remote, _, local in self.each():
             found[remote, local] = found.get((remote, local), 0) + 1
@@ -157,7 +159,7 @@ class Connections:
         """Remote address, remote port and local address of every connection."""
         found: list[tuple[str, int, str]] = []
         for family in (socket.AF_INET, socket.AF_INET6):
-            # The local port is in the request: the kernel leaves the others out.
+            # The request has the local port, so that the kernel leaves out the others.
             request = struct.pack("=BBBxI", family, socket.IPPROTO_TCP, 0, 1 << TCP_ESTABLISHED)
             request += struct.pack("!HH", self.port, 0) + bytes(44)
             try:

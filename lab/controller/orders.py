@@ -1,4 +1,4 @@
-"""Orders on standard input, and what is desired because of them."""
+"""Orders on standard input, and the desired array that results."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from lab.controller.model import Desired, State
 
 
 class Orders:
-    """What is desired: the configuration, changed by the orders so far.
+    """The desired array: the configuration, changed by the orders so far.
 
-    Orders last as long as the process: a supervisor that starts it anew gives them again, or
-    writes them in the configuration (`drained`, `virtual_at`).
+    Orders last as long as the process. After a restart a supervisor gives them again, or writes
+    them in the configuration (`drained`, `virtual_at`).
     """
 
     def __init__(self, desired: Desired) -> None:
@@ -21,11 +21,11 @@ class Orders:
         self.desired = desired
 
     def obey(self, order: Mapping[str, Any], states: Mapping[str, State]) -> None:
-        """Follow one order; ValueError, saying why, if it cannot be followed.
+        """Follow one order; raises ValueError with the reason if it is impossible.
 
-        move-vip: virtual addresses are at home at `port` from now on (without one: where they are
-        configured). drain, undrain: what is at `port` goes elsewhere, and may come back.
-        rebalance: even out the sessions.
+        move-vip: `port` becomes the home of the virtual addresses (no port: the configured home).
+        drain: addresses leave `port`. undrain: they may come back. rebalance: even out the
+        sessions.
         """
         command = order["command"]
         port: str | None = None
@@ -44,7 +44,7 @@ class Orders:
             )
             self.desired = replace(now, addresses=addresses)
         elif command == "drain" and port:
-            asks = now.mode == "redirect-only"  # else its addresses take their sessions along
+            asks = now.mode == "redirect-only"  # in takeover mode sessions move with addresses
             self.desired = replace(
                 now, drained=now.drained | {port}, rebalances=now.rebalances + asks
             )
@@ -54,4 +54,4 @@ class Orders:
             self.desired = replace(now, rebalances=now.rebalances + 1)
         else:
             known = "move-vip, drain, undrain, rebalance, status"
-            raise ValueError(f"{command!r} is none of {known}")
+            raise ValueError(f"{command!r} is not one of {known}")

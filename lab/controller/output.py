@@ -1,4 +1,4 @@
-"""What the controller tells: timeline events on standard output, steering answers in files."""
+"""The controller's output: timeline events on standard output, login answers in files."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any
 from lab.portal import Portal
 
 KEEP = 10_000
-"""Events kept for a reader that does not read; older ones are lost."""
+"""The most events kept for a slow reader; older ones are lost."""
 
 
 class Output:
-    """Events of kind `controller`, one JSON object a line; never waits for the reader."""
+    """Writes events of kind `controller`, one JSON object a line; never waits for the reader."""
 
     def __init__(self, where: str, fd: int = 1) -> None:
         self._where, self._fd = where, fd
@@ -28,13 +28,13 @@ class Output:
             os.set_blocking(fd, False)
 
     def event(self, what: str, t: float | None = None, **details: Any) -> None:
-        """Tell that `what` happened at `t` (Unix seconds; now, if not given)."""
+        """Queue the event `what` that happened at `t` (Unix seconds; None: now)."""
         t = round(time.time() if t is None else t, 6)
         known = {"t": t, "where": self._where, "kind": "controller", "what": what}
-        self._events.append(known | details)  # written by `flush`, when there is time
+        self._events.append(known | details)  # `flush` writes it when there is time
 
     def flush(self) -> bool:
-        """Write what can be written; True if some is left."""
+        """Write as much as the reader takes; True if something is left."""
         while self._events or self._waiting:
             if not self._waiting:
                 self._waiting = json.dumps(self._events.popleft()).encode() + b"\n"
@@ -43,7 +43,7 @@ class Output:
             except BlockingIOError:
                 return True
             except OSError:
-                # Nobody reads any more; the array still wants a controller.
+                # The reader is gone, but the array still needs its controller.
                 self._events.clear()
                 written = len(self._waiting)
             self._waiting = self._waiting[written:]
@@ -51,15 +51,15 @@ class Output:
 
 
 class Steering:
-    """One file for each host with what its next login is answered.
+    """A file for each host with the answer to its next login.
 
-    `<folder>/<initiator address>` holds "ADDRESS:3260:Temporary" (IPv6 in brackets), or "here" for
-    a host that is to be served at the virtual port, and a newline; `default` and `default6` the
-    same for hosts that are not known. What reads them refuses a host that has no answer. A file
-    is replaced as a whole, and only when it changes.
+    `<folder>/<initiator address>` holds a line: "ADDRESS:3260:Temporary" (IPv6 in brackets), or
+    "here" to serve the host at the virtual port. `default` and `default6` are for unknown hosts.
+    The front refuses a host without an answer. A file is replaced as a whole, and only if it
+    changes.
 
-    It is written before addresses move, so the folder belongs on a tmpfs: on a disk whose journal
-    is busy, these files were seen to hold up a fail-over by 48 ms; on a tmpfs it was below 1 ms.
+    The files are written before addresses move, so the folder must be on a tmpfs. On a disk with a
+    busy journal they delayed a failover by 48 ms, on a tmpfs by less than 1 ms.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -68,7 +68,7 @@ class Steering:
             folder.mkdir(parents=True, exist_ok=True)
 
     def write(self, initiator: str, address: str | None) -> None:
-        """Answer `initiator` with `address`, or serve it (None). OSError if that fails."""
+        """Write the answer for `initiator`: `address`, or None to serve it. Raises OSError."""
         if not self._folder:
             return
         path = self._folder / initiator
@@ -84,7 +84,7 @@ class Steering:
 
 
 def answer(address: str | None) -> str:
-    """A login answer as targets/front/service.py reads it; None: served at the virtual port."""
+    """A login answer in the form of targets/front/service.py; None: serve at the virtual port."""
     if address is None:
         return "here\n"
     return f"{Portal(address)}:Temporary\n"

@@ -1,12 +1,13 @@
-"""What the array does next: a pure function of what is wanted, what is seen, what is remembered.
+"""The policy of the controller: a pure function of desired array, observations and memory.
 
-Rules, in words. A dead port's addresses go to the next live port after it in the order of the
-configuration (cyclic), and stay there until their home port has been up for the hold time. An
-address that lives on a live port is not moved for any other reason than an order, its home being
-up, or a repair. Where no port is up, a suspect one is used, then one that is holding off, then a
-drained one. Where none is live at all, nothing is changed. In the mode redirect-only a data
-address is taken off its port when that is down, and put back when the port is up again (after the
-hold time), or at once if no other port is up.
+The rules:
+A dead port's addresses go to the next live port in the order of the configuration (cyclic). They
+stay there until their home port has been up for the hold time.
+An address leaves a live port only by order, because its home is up, or for a repair.
+If no port is up, a suspect one is used, then one that is holding off, then a drained one. If no
+port is live, nothing changes.
+In the mode redirect-only a data address is taken off its port when the port is down. It comes back
+when the port is up again, after the hold time, or at once if no other port is up.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ States = Mapping[str, State]
 
 
 def plan(desired: Desired, observed: Observed, memory: Memory) -> tuple[Memory, list[Action]]:
-    """The actions that bring the array to where it should be, in the order to execute them.
+    """The actions that make the array as desired, in the order to execute them.
 
-    Executed in that order they never give an address two owners: every removal comes before the
-    addition of the same address. Given again what results from them, it answers no actions.
+    In that order no address ever has two owners: a removal comes before the addition of the same
+    address. A plan from the resulting state has no actions.
     """
     ports = port_states(desired, observed, memory)
     states: States = {name: port.state for name, port in ports.items()}
@@ -58,7 +59,7 @@ def plan(desired: Desired, observed: Observed, memory: Memory) -> tuple[Memory, 
 
 
 def port_states(desired: Desired, observed: Observed, memory: Memory) -> dict[str, PortMemory]:
-    """The state of every port, from its link, its probe verdict and its state before."""
+    """The state of every port, from its link, its probe verdict and its last state."""
     return {name: _port_state(name, desired, observed, memory) for name in desired.ports}
 
 
@@ -73,8 +74,8 @@ def _port_state(name: str, desired: Desired, observed: Observed, memory: Memory)
     elif verdict == "silent":
         state, cause = "down", "probe"
     elif old is None:
-        # Nothing is remembered after a restart, but the kernel tells that the port was down not
-        # long ago: what is at home there is not there. When it came back is lost: hold from now.
+        # After a restart the memory is empty. If a port's home addresses are elsewhere, it was down
+        # not long ago. The time when it came back is lost, so the hold time begins now.
         away = any(
             a.home == name and name not in observed.owners.get(a.address, ())
             for a in desired.addresses
@@ -95,7 +96,7 @@ def _port_state(name: str, desired: Desired, observed: Observed, memory: Memory)
 
 
 def candidates(desired: Desired, states: States) -> list[str]:
-    """The ports that may be given addresses, in order: all those of the best kind there is."""
+    """The ports that may get addresses, in order: all ports of the best kind that exists."""
     for drained in (False, True):
         for state in ("up", "suspect", "holding-off"):
             found = [
@@ -109,7 +110,7 @@ def candidates(desired: Desired, states: States) -> list[str]:
 
 
 def after(order: tuple[str, ...], name: str) -> list[str]:
-    """The ports in takeover order after `name`, which itself comes last."""
+    """The ports in takeover order after `name`; `name` comes last."""
     if name not in order:
         return list(order)
     at = order.index(name) + 1
@@ -124,7 +125,7 @@ def place(
     owners: frozenset[str],
     before: str | None,
 ) -> str | None:
-    """The port where `address` belongs now, or None: on no port."""
+    """The port that must have `address` now; None: no port."""
     home = address.home
     here = [name for name in [home, *after(desired.ports, home)[:-1]] if name in owners]
     current = before if before in states else (here[0] if here else None)
@@ -136,7 +137,7 @@ def place(
     if states[home] == "up" and home not in desired.drained:
         return home
     for name in [current, *here]:
-        # A first look may find several owners, and the first of them dead: any live one will do.
+        # At the first look there may be several owners, the first of them dead. Take a live one.
         live = name is not None and states[name] != "down"
         if live and (name not in desired.drained or best[0] in desired.drained):
             return name
@@ -151,7 +152,7 @@ def _moves(
     ports: Mapping[str, PortMemory],
     memory: Memory,
 ) -> list[Action]:
-    """Removals first, then the addition; with no port left only a second owner is removed."""
+    """Removals, then the addition; if no port is live, only surplus owners are removed."""
     if not any_live and len(owners) < 2:
         return []
     cause = _cause(memory.placed.get(address), target, ports, memory)
@@ -166,7 +167,7 @@ def _moves(
 def _cause(
     before: str | None, target: str | None, ports: Mapping[str, PortMemory], memory: Memory
 ) -> Cause:
-    """Why an address that was put at `before` goes to `target`."""
+    """The cause of a move from `before` to `target`."""
     if not memory.ports:
         return "start"
     if before == target:
@@ -180,7 +181,7 @@ def _cause(
 
 
 def next_look(desired: Desired, memory: Memory) -> float | None:
-    """When (monotonic seconds) the passing of time alone may change the plan; None: never."""
+    """When (monotonic seconds) the plan may change by time alone; None: never."""
     due = [
         port.since + desired.hold_s for port in memory.ports.values() if port.state == "holding-off"
     ]

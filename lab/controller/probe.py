@@ -1,4 +1,4 @@
-"""Probes between the array's own ports, for failures that leave the link up."""
+"""Probes between the array's ports; they find failures that leave the link up."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from lab.controller.netlink import Link
 HOSTS_A_ROUND = 4
 SO_ATTACH_FILTER = 26
 NEIGHBOUR_ADVERTISEMENTS = (
-    # Classic BPF (Documentation/networking/filter.rst): ICMPv6, type 136; all else is dropped
-    # before it is copied, as I/O comes by here too.
+    # Classic BPF (Documentation/networking/filter.rst): ICMPv6, type 136. The kernel drops all else
+    # before it copies it, because I/O passes here too.
     (0x30, 0, 0, 20),
     (0x15, 0, 3, 58),
     (0x30, 0, 0, 54),
@@ -37,7 +37,7 @@ NEIGHBOUR_ADVERTISEMENTS = (
 
 
 class Prober:
-    """The sockets of the probes, one round of them at each `tick`."""
+    """Sends and receives probes, one round at each `tick`."""
 
     def __init__(self, array: str, ports: Sequence[str], options: Probe) -> None:
         self.interval_s = options.interval_s
@@ -50,7 +50,7 @@ class Prober:
         self._turn = 0
 
     def port(self, name: str, link: Link | None) -> None:
-        """Take note of a port's interface, or that it is gone."""
+        """Set a port's interface; None: it is gone."""
         old = self._links.pop(name, None)
         if link:
             self._links[name] = link
@@ -64,9 +64,9 @@ class Prober:
             self._sockets[name] = raw_socket(link.name, ETH_PROBE)
 
     def tick(self, live: Mapping[str, bool], hosts: Sequence[str]) -> dict[str, Verdict]:
-        """Take in what was heard since the last tick, judge, and send the next round.
+        """Read what was heard since the last tick, judge, and send the next round.
 
-        `hosts` are the addresses to ask for an answer where a port has become doubtful.
+        `hosts` are the addresses that are asked for an answer through a doubtful port.
         """
         ports = [name for name in self._ports if live.get(name) and name in self._sockets]
         judge = self._judge
@@ -97,7 +97,7 @@ class Prober:
                 self._judge.heard(name, self._ports[number])
         for (port, _), listening in self._listening.items():
             if port == name:
-                # Unicast only: it is the answer to something that got out of this port.
+                # Unicast only: that answers a frame which left this port.
                 mine = [f for f in frames(listening) if f[:6] == self._links[name].mac]
                 if any(answer(frame) for frame in mine):
                     self._judge.answered(name)
@@ -108,17 +108,17 @@ class Prober:
             host = hosts[self._turn % len(hosts)]
             kind = ETH_IPV6 if ":" in host else ETH_ARP
             if (name, kind) not in self._listening:
-                # From now on, as closing a packet socket waits for other processors.
+                # It stays open, because closing a packet socket waits for other processors.
                 self._listening[name, kind] = raw_socket(self._links[name].name, kind)
             send(self._sockets[name], question(host, self._links[name].mac))
 
 
 def raw_socket(interface: str, kind: int) -> socket.socket:
-    """A packet socket that hears frames of one ethertype at `interface`, and sends any."""
+    """A packet socket that receives one ethertype at `interface` and sends any frame."""
     raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     raw.setblocking(False)
     if kind == ETH_IPV6:
-        import ctypes  # not for everybody: it takes milliseconds
+        import ctypes  # only here, because the import takes milliseconds
 
         code = b"".join(struct.pack("=HBBI", *step) for step in NEIGHBOUR_ADVERTISEMENTS)
         kept = ctypes.create_string_buffer(code)
@@ -129,7 +129,7 @@ def raw_socket(interface: str, kind: int) -> socket.socket:
 
 
 def frames(raw: socket.socket) -> list[bytes]:
-    """What has come in at a packet socket."""
+    """The frames that wait at a packet socket."""
     found: list[bytes] = []
     while True:
         try:
@@ -139,8 +139,8 @@ def frames(raw: socket.socket) -> list[bytes]:
 
 
 def send(raw: socket.socket, frame: bytes) -> None:
-    """Send a frame, or not, where the link is down or its queue full."""
+    """Send a frame; drop it if the link is down or its queue is full."""
     try:
         raw.send(frame)
     except OSError:
-        return  # a round that is not heard
+        return  # this counts as a missed round

@@ -1,4 +1,4 @@
-"""Where each host is sent at its next login, and which host is asked to move: pure."""
+"""Decides where each host is redirected and which host is asked to move. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lab.controller.model import (
 )
 
 ANSWER_S = 10.0
-"""How long a host that was asked to move has for it, in seconds, until the next one is asked."""
+"""Seconds that a host has to follow a request to move before the next host is asked."""
 
 
 def family(address: str) -> int:
@@ -33,7 +33,7 @@ def redirects(
     placed: Mapping[str, str],
     best: list[str],
 ) -> tuple[list[Action], Memory]:
-    """The redirect answers that changed and at most one request to move, and the memory of both.
+    """The changed login answers, at most one request to move, and the new memory.
 
     With no port left (`best` empty) every answer stays as it is.
     """
@@ -52,7 +52,7 @@ def redirects(
 
 
 def port_load(observed: Observed, placed: Mapping[str, str]) -> dict[str, int]:
-    """Sessions at each port, wherever their address is at home."""
+    """The number of sessions at each port, also of addresses with another home."""
     load: dict[str, int] = {}
     for (_, address), count in observed.sessions.items():
         if address in placed:
@@ -63,7 +63,7 @@ def port_load(observed: Observed, placed: Mapping[str, str]) -> dict[str, int]:
 def _offers(
     desired: Desired, placed: Mapping[str, str], best: list[str], wanted: int
 ) -> dict[str, str]:
-    """The address to name for each port that hosts may be sent to: its own, or one it took over."""
+    """The redirect address of each usable port: its own, or one that it took over."""
     offers: dict[str, str] = {}
     for name in best:
         here = [
@@ -84,11 +84,11 @@ def _choices(
     offers: Mapping[int, Mapping[str, str]],
     load: Mapping[str, int],
 ) -> dict[str, str | None]:
-    """An answer for every known host, and for unknown ones.
+    """The login answer for every known host, and for unknown hosts.
 
-    A host stays where its session is or, without one, where it was last sent. The others fill the
-    ports up, least sessions first and then in order; a known host that is not logged in counts
-    where it is sent, so that logins at the same moment spread.
+    A host stays at the port of its session. Without a session it stays where it was last
+    redirected. Other hosts go to the port with the fewest sessions; among equals the first one. A
+    known host that is not logged in counts at its chosen port, so that simultaneous logins spread.
     """
     choices: dict[str, str | None] = {}
     assigned = dict(load)
@@ -136,10 +136,10 @@ def _requests(
     placed: Mapping[str, str],
     offers: Mapping[int, Mapping[str, str]],
 ) -> tuple[list[Action], Memory]:
-    """Even out the load: one host at a time, and each at most once in a round.
+    """Even out the sessions: ask one host at a time, each at most once per rebalancing.
 
-    A round begins when a port comes up, a port is drained, or by order, and ends when no request
-    would make it more even.
+    A rebalancing begins by order, or when a port comes up or is drained. It ends when no request
+    would make the sessions more even.
     """
     came_up = any(
         states[name] == "up" and name in memory.ports and memory.ports[name].state != "up"
@@ -147,7 +147,7 @@ def _requests(
     )
     ordered = desired.rebalances != memory.rebalances
     if came_up or ordered:
-        # Whoever is on its way keeps its answer, and the next one waits for it.
+        # A host that is moving keeps its answer, and the next host waits for it.
         offered = {address for mine in offers.values() for address in mine.values()}
         moving = memory.asked if memory.asked and memory.asked.to in offered else None
         memory = replace(
@@ -186,7 +186,7 @@ def _most_useful(
     placed: Mapping[str, str],
     offers: Mapping[int, Mapping[str, str]],
 ) -> AskToMove | None:
-    """The request from the fullest port to the emptiest, if that makes a difference."""
+    """The request that moves a host from the fullest to the emptiest port; None: no gain."""
     load = port_load(observed, placed)
     by_port = sorted(
         (s for s in observed.sessions if s[1] in placed),

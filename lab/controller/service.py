@@ -1,7 +1,7 @@
 """The reconciler: observe the kernel, plan, act, observe again. One loop, one thread.
 
-It plans only while nothing of its own is in flight, so that what it plans from is what there is.
-Killed at any line it leaves nothing that a new start could not read back from the kernel.
+It plans only when none of its own lines is in flight, so that its observations are true. It may be
+killed at any line: a new start reads the whole state back from the kernel.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 class Service:
-    """The controller of one array. `lock` is what makes it the only one."""
+    """The controller of one array; `lock` makes it the only one."""
 
     def __init__(self, config: Config, lock: socket.socket, output: Output) -> None:
         self.config, self.output = config, output
@@ -87,7 +87,7 @@ class Service:
         hands = register(self.hands, selectors.EVENT_READ, self._hands)
         try:
             register(0, selectors.EVENT_READ, self._order)
-        except PermissionError:  # a file, which has no more to come: as good as ended
+        except PermissionError:  # epoll takes no file; a file counts as ended
             self._ended = True
         for name in self.config.interfaces:
             self._port(name)
@@ -102,7 +102,7 @@ class Service:
         gc.disable()
         while not self._ended:
             self._step()
-            # While lines are with ip, the next thing to do is to announce what it has done.
+            # While ip executes lines, nothing must delay the announcements.
             left = writing if self.hands.busy else self.output.flush()
             if left != writing:
                 writing = left
@@ -139,7 +139,7 @@ class Service:
             self.verdicts.pop(name, None)
             if not self.watch.links()[name]:
                 self.dead.add(name)
-            # Whoever could not reach it may have given up on its addresses.
+            # Hosts that could not reach the port may have dropped its ARP entries.
             for address, owners in self.watch.owners().items():
                 if name in owners and self.watch.links()[name]:
                     self.announcer.announce(address, name, now)
@@ -147,7 +147,7 @@ class Service:
             self._notice()
 
     def _notice(self) -> None:
-        """Something is not as it was: plan, and remember when that was seen."""
+        """Note a change: a plan is due. Remember when the first change was seen."""
         self.dirty = True
         self.noticed = self.noticed or time.time()
 
@@ -161,8 +161,8 @@ class Service:
         failures = self.hands.answers()
         if self.hands.busy:
             return
-        # The events of what ip has done are there before its answer is, except that IPv6 tells of
-        # a new address from a work queue: where it is not as it should be, ask.
+        # The kernel's events come before ip's answer, except those of new IPv6 addresses, which
+        # come from a work queue. If the owners are not as expected, ask the kernel.
         self._seen(self.watch.update())
         owners = self.watch.owners()
         if any(owners[address] != wanted for address, wanted in self.expected.items()):
@@ -214,7 +214,7 @@ class Service:
             "drained": sorted(self.orders.desired.drained),
         }
 
-    # What is done by the clock
+    # What the clock triggers
 
     def _timeout(self) -> float:
         if self.hands.busy:
@@ -283,7 +283,7 @@ class Service:
             self._upkeep()
 
     def _steer(self, actions: list[Action]) -> None:
-        """Before any address moves: who logs in right after must not be sent to a dead port."""
+        """Write login answers before addresses move, so that no login goes to a dead port."""
         for action in actions:
             if isinstance(action, Redirect):
                 try:
@@ -291,12 +291,11 @@ class Service:
                 except OSError as error:
                     self.output.event("refused", line=str(action), message=str(error))
                     choices = dict(self.memory.choices)
-                    choices.pop(action.initiator, None)  # so that it is tried again
+                    choices.pop(action.initiator, None)  # so that the next plan tries again
                     self.memory = replace(self.memory, choices=choices)
 
     def _upkeep(self) -> None:
-        """When all addresses are in place: what waits at dead ports is given up, and rules and
-        routes that may be missing are added."""
+        """When all addresses are in place: flush dead ports, and add missing rules and routes."""
         lines = [flush_line(self.config.interfaces[name]) for name in sorted(self.dead)]
         self.dead = set()
         if self.rules_wanted:

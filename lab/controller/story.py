@@ -1,4 +1,4 @@
-"""What the controller does, told as timeline events."""
+"""Turns the controller's actions into timeline events."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WHAT = {"up": "port-up", "down": "port-down", "suspect": "suspect", "holding-off
 
 
 class Story:
-    """Turns plans and what became of them into events."""
+    """Turns plans and their results into events."""
 
     def __init__(self, output: Output) -> None:
         self._event = output.event
@@ -31,7 +31,7 @@ class Story:
     def tell(
         self, noticed: float | None, before: Memory, after: Memory, actions: Sequence[Action]
     ) -> None:
-        """A plan was made, of what was `noticed` (Unix seconds), and its lines are given to ip."""
+        """Tell of a plan whose lines ip has got; its cause was `noticed` at these Unix seconds."""
         if not actions and before.ports == after.ports:
             return
         now = time.time()
@@ -74,7 +74,7 @@ class Story:
             self._settled = False
 
     def gained(self, address: str, owner: str) -> None:
-        """The kernel says that `owner` has `address` now."""
+        """Tell that `owner` has `address` now, by the kernel."""
         move = self._moves.get(address)
         if move and move["to"] == owner:
             del self._moves[address]
@@ -82,7 +82,7 @@ class Story:
             self._event(what, address=address, **move)
 
     def settled(self, memory: Memory, owners: Mapping[str, frozenset[str]]) -> None:
-        """Nothing is left to be done."""
+        """Tell once that nothing is left to do."""
         if not self._settled and not memory.none_left:
             self._settled = True
             places = {address: sorted(names) for address, names in owners.items()}

@@ -1,10 +1,10 @@
-"""Telling hosts that their connections are gone: "tickle ACKs", as Samba's CTDB sends them.
+"""Tells hosts that their connections are gone, with "tickle ACKs" as Samba's CTDB sends them.
 
-A host whose last words were acknowledged by a head that then died has nothing to send again, and
-waits for an answer until its next NOP-Out, five seconds on average. So the head that takes the
-address over sends it a segment that cannot belong to the connection. The host answers with the
-numbers that it expects (RFC 9293, 3.10.7.4), and that answer finds no connection here: the kernel
-resets it, with the right number. No state of the old head is needed but who was connected.
+If a head acknowledged a host's last segment and then died, the host has nothing to resend. It waits
+for an answer until its next NOP-Out, five seconds on average. So the head that takes over the
+address sends it a segment outside the connection's window. The host answers with the numbers that
+it expects (RFC 9293, 3.10.7.4). That answer matches no connection here, and the kernel resets it
+with the right number. The only state needed of the old head is who was connected.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from lab.controller.frames import checksum
 ISCSI = 3260
 ACK = 0x10
 REPEAT_S = (0.0, 0.02, 0.1, 0.6)
-"""When it is sent, in seconds after the address came up. Linux answers twice a second at most
-(tcp_invalid_ratelimit, Documentation/networking/ip-sysctl.rst), a lost one at the last."""
+"""When to send the segment, in seconds after the address came up. Linux answers at most twice a
+second (tcp_invalid_ratelimit, Documentation/networking/ip-sysctl.rst), so the last one makes up for
+a lost segment."""
 
 Connection = tuple[str, int, str]
 """The host's address and port, and our address."""
 
 
 def segment(host: str, port: int, address: str) -> bytes:
-    """An ACK from `address` to `host` outside of any window (RFC 9293, 3.1)."""
+    """An ACK from `address` to `host` outside any window (RFC 9293, 3.1)."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     header = struct.pack("!HHIIBBHHH", ISCSI, port, 0, 0, 5 << 4, ACK, 1234, 0, 0)
     source, target = socket.inet_pton(family, address), socket.inet_pton(family, host)
@@ -34,25 +35,25 @@ def segment(host: str, port: int, address: str) -> bytes:
 
 
 class Tickler:
-    """Sends them for each address that comes up here, to the hosts that were connected to it."""
+    """Sends tickle ACKs for each address that comes up here, to the hosts connected to it."""
 
     def __init__(self) -> None:
         self._heirs: list[Connection] = []
         self._due: list[tuple[float, Connection]] = []
 
     def heirs(self, connections: Sequence[Connection]) -> None:
-        """The connections that other heads had at the addresses of this one."""
+        """Set the connections that other heads had at the addresses of this head."""
         self._heirs = list(connections)
 
     def gained(self, address: str, now: float) -> None:
-        """`address` has come up here at `now` (monotonic seconds)."""
+        """Note that `address` came up here at `now` (monotonic seconds)."""
         for connection in self._heirs:
             if connection[2] == address:
                 self._due += [(now + after, connection) for after in REPEAT_S]
         self.repeat(now)
 
     def repeat(self, now: float) -> None:
-        """Send what is due."""
+        """Send the segments that are due."""
         due = [connection for at, connection in self._due if at <= now]
         self._due = [one for one in self._due if one[0] > now]
         for connection in due:
@@ -65,4 +66,4 @@ class Tickler:
                 sock.bind((address, 0))
                 sock.sendto(segment(host, port, address), (host, 0))
         except OSError:
-            return  # the address has left again; the host finds out by itself
+            return  # the address has left again; the host finds out on its own

@@ -1,4 +1,4 @@
-"""What the kernel says of the array's ports: links, and who has which address."""
+"""The kernel's view of the array's ports: their links and addresses."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from lab.controller.netlink import Link, Message, OnLink
 
 @dataclass
 class Changes:
-    """What one look at the kernel brought.
+    """The changes of one look at the kernel.
 
-    `links`: ports whose link went up or down. `up`: ports set administratively up, which makes
-    the kernel forget their routes before. `gained`: (address, owner) that are new.
+    `links`: ports whose link went up or down. `up`: ports that were set administratively up; their
+    routes were lost when they went down. `gained`: new pairs (address, owner).
     """
 
     links: set[str] = field(default_factory=set)
@@ -32,7 +32,7 @@ class Changes:
 class Watch:
     """The state of links and addresses, kept up to date by netlink events.
 
-    An owner is named by its port or, where that is no port of ours, "interface NAME".
+    An owner is a port, or "interface NAME" if the interface is no port of the array.
     """
 
     def __init__(self, config: Config) -> None:
@@ -44,21 +44,21 @@ class Watch:
         self.resync()
 
     def fileno(self) -> int:
-        """For a selector."""
+        """The descriptor of its events, for a selector."""
         return self._socket.fileno()
 
     def update(self) -> Changes:
-        """Take in the events that are waiting."""
+        """Read the events that wait, and return the changes."""
         try:
             return self._apply(netlink.read(self._socket))
         except OSError as error:
             if error.errno != errno.ENOBUFS:
                 raise
-            # The kernel dropped events: what we know is worth nothing until asked anew.
+            # The kernel dropped events, so the state is out of date. Ask for all of it.
             return self.resync()
 
     def resync(self) -> Changes:
-        """Forget everything and ask the kernel."""
+        """Ask the kernel for the whole state, and return the changes."""
         before = self.links(), self.owners()
         up = {link.name for link in self._links.values() if link.up}
         found = netlink.dump()
@@ -115,28 +115,28 @@ class Watch:
         return self._ports.get(name) or FOREIGN + name
 
     def links(self) -> dict[str, bool]:
-        """Which ports are administratively up and have carrier."""
+        """Port -> whether it is administratively up and has carrier."""
         live = {link.name: link.live for link in self._links.values()}
         return {port: live.get(interface, False) for interface, port in self._ports.items()}
 
     def owners(self) -> dict[str, frozenset[str]]:
-        """Who has each of our addresses."""
+        """Address of the array -> its owners."""
         return {
             address: frozenset(self._owner(index) for index in owners)
             for address, owners in self._owners.items()
         }
 
     def prefix(self, address: str, owner: str) -> int | None:
-        """The prefix length that the kernel has for `address` at `owner`."""
+        """The kernel's prefix length for `address` at `owner`; None if it is not there."""
         for index, prefix in self._owners[address].items():
             if self._owner(index) == owner:
                 return prefix
         return None
 
     def port(self, name: str) -> Link | None:
-        """The interface of a port, if it is there."""
+        """The interface of a port; None if it does not exist."""
         return next((k for k in self._links.values() if self._ports.get(k.name) == name), None)
 
     def close(self) -> None:
-        """Let go of the socket."""
+        """Close the socket."""
         self._socket.close()

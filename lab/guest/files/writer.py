@@ -1,10 +1,10 @@
 """Writes numbered, checksummed blocks to a disk and later reads them back; runs in a guest.
 
-Arguments: device, number of blocks, seed, and options: "dsync" if a write shall be acknowledged
-only when it outlasts a power cut of the disk (O_DSYNC: the kernel writes through, or flushes),
-"first=N" for the first block to use (0), "known" to write nothing, but to take over what an earlier
-run wrote (see Writer.recall), which the first line of standard input tells. Commands on standard
-input, a line each: "stop" ends the writing, "verify" reads back, end of input ends the program.
+Arguments: device, number of blocks, seed, and options. "dsync": an acknowledged write outlasts a
+power cut of the disk (O_DSYNC: the kernel writes through, or flushes). "first=N": the first block
+to use (0). "known": write nothing, but take over the writes of an earlier run (see Writer.recall)
+from the first line of standard input. Commands on standard input, a line each: "stop" ends the
+writing, "verify" reads back, end of input ends the program.
 Output, a JSON object a line: {"load": "begin"|"end", "t"}, {"io": [[op, seq, block, start, end,
 status], ...]} about ten times a second, {"verified": {...}}. Times are Unix seconds. Standard
 library only.
@@ -26,7 +26,7 @@ from typing import Any
 
 BLOCK = 4096
 HEADER = struct.Struct("<8sQQI")
-"""Magic, sequence number, block number, CRC-32 of these two numbers and the body."""
+"""Magic, sequence number, block number, CRC-32 of both numbers and the body."""
 MAGIC = b"LABBLOCK"
 REPORT_SECONDS = 0.1
 
@@ -38,7 +38,7 @@ def say(message: dict[str, Any]) -> None:
 
 
 def make(seed: int, sequence: int, block: int) -> bytes:
-    """The content of write number `sequence`, which goes to block number `block`."""
+    """The content of write number `sequence` to block number `block`."""
     # Every 512-byte sector must differ from that of any other write, or a torn block passes.
     pattern = struct.pack("<QQQ", seed, sequence, block) * (BLOCK // 24 + 1)
     body = pattern[: BLOCK - HEADER.size]
@@ -64,10 +64,10 @@ def _told(error: OSError) -> str:
 
 
 class Writer:
-    """One disk, what was written to it, and what of that was acknowledged.
+    """One disk, the writes to it, and which of them were acknowledged.
 
-    `unsure` has, for each block, the writes that failed since its last acknowledged one: they may
-    be there or not. Blocks are numbered from the disk's beginning; `first` is the first to be used.
+    `unsure` has, for each block, the writes that failed after its last acknowledged one; they may
+    be on the disk or not. Blocks are numbered from the disk's start; `first` is the first used.
     """
 
     def __init__(self, device: str, blocks: int, seed: int, flags: int = 0) -> None:
@@ -83,12 +83,12 @@ class Writer:
         self.fd = os.open(device, os.O_RDWR | os.O_DIRECT | flags)
 
     def _transfer(self, op: str, block: int) -> int:
-        """Write the buffer, or read it, past every cache: how many bytes; raises OSError."""
+        """Write or read the buffer past every cache; returns the bytes done; raises OSError."""
         work = os.pwritev if op == "write" else os.preadv
         return work(self.fd, [self.buffer], block * BLOCK)
 
     def write_until_told(self) -> None:
-        """Write until a line comes in."""
+        """Write until a command comes in."""
         choose = random.Random(self.seed).randrange
         sequence, reported = 0, time.time()
         say({"load": "begin", "t": time.time()})
@@ -129,14 +129,14 @@ class Writer:
     def recall(self, acked: dict[str, int], newest: int) -> None:
         """Take over from a run of the same seed whose host lost its power.
 
-        It told that its writes `acked` (block number to sequence number) were acknowledged; those
-        after `newest` may have been as well, for it told of them ten times a second only.
+        That run reported the acknowledged writes `acked` (block number to sequence number). Writes
+        after `newest` may be acknowledged too, because reports come only ten times a second.
         """
         self.acked = {int(block): sequence for block, sequence in acked.items()}
         self.newest = newest
 
     def verify(self) -> None:
-        """Read every acknowledged block and tell which are lost or torn."""
+        """Read every acknowledged block and report the lost and the torn ones."""
         lost: list[dict[str, Any]] = []
         torn: list[int] = []
         for block, expected in sorted(self.acked.items()):
@@ -160,7 +160,7 @@ class Writer:
 
 
 def main(kind: type[Writer] = Writer) -> None:
-    """Write, then do as told."""
+    """Write, then obey the commands."""
     options = sys.argv[4:]
     flags = os.O_DSYNC if "dsync" in options else 0
     writer = kind(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), flags)
