@@ -59,7 +59,7 @@ def bench_failover(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Measure the stall of a disk when its port dies, against other failover methods."""
+    """Measure the stall when a port dies. Several failover methods take turns."""
     from lab.bench import failover, power, publish
     from lab.bench.methods import METHODS
 
@@ -96,7 +96,7 @@ def bench_relay(
     rounds: Annotated[int, typer.Option(help="Rounds, each direct and relayed.", min=1)] = 15,
     as_json: Json = False,
 ) -> None:
-    """Measure the relay's throughput against the direct path; exit 1 if it is too low."""
+    """Measure the relay against the direct path. Exit 1 if its throughput is too low."""
     from lab.bench import relay
 
     with Progress("bench relay") as progress:
@@ -120,7 +120,7 @@ def bench_endurance(
     release: Release = images.DEFAULT_RELEASE,
     as_json: Json = False,
 ) -> None:
-    """Fail over many times under load; exit 1 if data is lost or the controller grows."""
+    """Fail over many times under load. Exit 1 if data is lost or the controller grows."""
     from lab.bench import endurance
 
     machine.require_for_runs()
@@ -143,7 +143,7 @@ def bench_alarms(
     release: Release = images.DEFAULT_RELEASE,
     as_json: Json = False,
 ) -> None:
-    """Count the controller's false alarms on a fully loaded machine; exit 1 if any."""
+    """Count the controller's false alarms on a busy machine. Exit 1 if there is any."""
     from lab.bench import alarms
 
     probing = Probing(probe_interval_ms, probe_count)

@@ -54,7 +54,7 @@ def undrain(port: Port, run: Run = None, as_json: Json = False) -> None:
 
 
 def rebalance(run: Run = None, as_json: Json = False) -> None:
-    """Ask hosts, one at a time, to log out and log in at a port with fewer sessions."""
+    """Even out the sessions. Ask hosts, one at a time, to log out and log in elsewhere."""
     _order("rebalance", None, run, as_json)
 
 

@@ -94,7 +94,7 @@ def up(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Start a lab and keep it up until `lab down`; control it from another terminal."""
+    """Start a lab that stays up until `lab down`. Other terminals give it orders."""
     names = ["by-hand"]
     raise typer.Exit(_run(names, release, topology, target, out, 1, DEFAULT_INITIATOR, as_json))
 
@@ -110,7 +110,7 @@ def demo(
     initiator: Initiator = DEFAULT_INITIATOR,
     as_json: Json = False,
 ) -> None:
-    """Run three scenarios: redirection, port takeover, reassignment of the virtual port."""
+    """Run three scenarios. They are redirection, port takeover, and virtual port reassignment."""
     raise typer.Exit(_run([*_DEMO], release, None, target, out, 1, initiator, as_json))
 
 
@@ -161,7 +161,7 @@ def _folder(out: Path | None, stamp: str, name: str, number: int, count: int) ->
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """Check what this machine lacks for labs, and say how to install it."""
+    """Show what this machine lacks, and how to install it."""
     findings = machine.examine()
     if as_json:
         print(json.dumps([f.as_json() for f in findings], indent=1))

@@ -40,7 +40,7 @@ def lock(array: str) -> socket.socket:
     try:
         wait_for("the lock", bind, seconds=LOCK_S, every=0.005)
     except WaitTimeout:
-        raise Missing(f"{array} has a controller already: a second one is refused") from None
+        raise Missing(f"{array} has a controller already; end that one first") from None
     return held
 
 

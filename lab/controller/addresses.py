@@ -247,7 +247,7 @@ class Hands:
         try:
             self._ip.stdin.write("".join(f"{line}\n" for line in lines).encode())
         except BrokenPipeError:
-            return  # it is dead: `answers` finds the end of its output and starts another
+            return  # ip is dead: `answers` sees the end of its output and starts another
 
     def _maybe_die(self, lines: Sequence[str]) -> None:
         assert self._lines_left is not None

@@ -1,4 +1,4 @@
-"""Announcements: raw frames, sent at once when an address is up, and repeated."""
+"""Announcements: raw frames, sent as soon as an address is up, and repeated."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Announcer:
             del self._sockets[name]
         self._frames = {key: f for key, f in self._frames.items() if key[1] != name}
         if link:
-            # Protocol 0 receives nothing; a sent frame's protocol is read from its header.
+            # With protocol 0 it receives nothing; a sent frame has its protocol in its header.
             raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
             raw.bind((link.name, 0))
             raw.setblocking(False)

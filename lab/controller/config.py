@@ -60,7 +60,7 @@ def canonical(address: str) -> str:
     try:
         return socket.inet_ntop(family, socket.inet_pton(family, address))
     except OSError:
-        raise ValueError(f"{address!r} is no address") from None
+        raise ValueError(f"{address!r} is not an IP address") from None
 
 
 def place(text: str, table: int) -> Place:
@@ -72,14 +72,14 @@ def place(text: str, table: int) -> Place:
     bits = 8 * len(packed)
     prefix = int(length) if length else bits
     if not 0 <= prefix <= bits:
-        raise ValueError(f"{text!r}: the prefix length is 0 to {bits}")
+        raise ValueError(f"{text!r}: the prefix length must be 0 to {bits}")
     mask = ((1 << prefix) - 1) << (bits - prefix)
     network = (int.from_bytes(packed, "big") & mask).to_bytes(len(packed), "big")
     return Place(address, prefix, f"{socket.inet_ntop(family, network)}/{prefix}", table)
 
 
 def read(path: Path) -> Config:
-    """The configuration in `path`; BadInput, naming the file and the key, if it cannot be used."""
+    """The configuration in `path`; raises BadInput with file and key if it is unusable."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -101,14 +101,14 @@ def parse(content: dict[str, Any]) -> Config:
     interfaces = {port["name"]: port["interface"] for port in content["ports"]}
     ports = tuple(interfaces)
     if len(ports) != len(content["ports"]) or len(set(interfaces.values())) != len(ports):
-        raise ValueError("ports: two have the same name or the same interface")
+        raise ValueError("ports: two of them have the same name or the same interface")
     places: dict[str, Place] = {}
     homes: dict[str, str] = {}
     addresses: list[Address] = []
     for at, entry in enumerate(content["addresses"]):
         here = place(entry["address"], FIRST_TABLE + at)
         if here.address in places:
-            raise ValueError(f"addresses: {here.address} is there twice")
+            raise ValueError(f"addresses: {here.address} appears twice")
         places[here.address] = here
         homes[here.address] = entry["home"]
         virtual = bool(entry.get("virtual", False))
@@ -121,9 +121,9 @@ def parse(content: dict[str, Any]) -> Config:
             raise ValueError(f"{name!r} is not one of the ports: {', '.join(ports)}")
     mode, redirect = content.get("mode", "takeover"), content.get("redirect", "spread")
     if mode not in ("takeover", "redirect-only"):
-        raise ValueError(f"mode: {mode!r} is neither takeover nor redirect-only")
+        raise ValueError(f"mode: {mode!r} must be takeover or redirect-only")
     if redirect not in ("spread", "fixed", "none"):
-        raise ValueError(f"redirect: {redirect!r} is neither spread, fixed nor none")
+        raise ValueError(f"redirect: {redirect!r} must be spread, fixed or none")
     steering = content.get("steering")
     return Config(
         array=str(content["array"]),
@@ -152,5 +152,5 @@ def _probe(entry: dict[str, Any] | None) -> Probe | None:
         return None
     interval, count = float(entry.get("interval_ms", 20)), int(entry.get("count", 3))
     if interval < 1 or count < 1:
-        raise ValueError("probe: interval_ms and count are at least 1")
+        raise ValueError("probe: interval_ms and count must be at least 1")
     return Probe(interval / 1000, count)

@@ -1,4 +1,4 @@
-"""The frames that the controller sends: announcements, probes, questions to hosts."""
+"""The controller's frames: announcements, probes, and questions to hosts."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def token(array: str, salt: int) -> int:
 
 
 def probe(target: bytes, mac: bytes, run: int, port: int, round_: int) -> bytes:
-    """A probe from port number `port` to the port with `target`, unicast."""
+    """A unicast probe from port number `port` to the port with MAC `target`."""
     body = PROBE.pack(MAGIC, run, port, round_ & 0xFFFFFFFF, 0)
     return (target + mac + ETH_PROBE.to_bytes(2, "big") + body).ljust(60, b"\0")
 
@@ -95,14 +95,14 @@ def _advertisement(address: str, mac: bytes) -> bytes:
 
 
 def _icmp6(to: bytes, mac: bytes, source: bytes, target: bytes, body: bytes) -> bytes:
-    """With hop limit 255, else receivers must drop it (RFC 4861, 7.1)."""
+    """An ICMPv6 frame with hop limit 255; receivers drop others (RFC 4861, 7.1)."""
     body = body[:2] + checksum(source, target, socket.IPPROTO_ICMPV6, body) + body[4:]
     head = struct.pack("!IHBB", 0x60000000, len(body), 58, 255) + source + target
     return to + mac + ETH_IPV6.to_bytes(2, "big") + head + body
 
 
 def checksum(source: bytes, target: bytes, protocol: int, body: bytes) -> bytes:
-    """The Internet checksum of `body`, whose checksum field is 0, and of its pseudo-header.
+    """The Internet checksum of `body` and its pseudo-header; the checksum field must be 0.
 
     `source` and `target` are packed addresses. The body has an even length (RFC 1071; RFC 9293,
     3.1; RFC 8200, 8.1).

@@ -25,7 +25,7 @@ from lab.controller.netlink import Link
 from lab.controller.probe import frames, raw_socket, send
 
 COUNT = 10
-"""Rounds without a sign, at the interval of the heartbeat: 200 ms with the usual one."""
+"""Rounds without a sign until a head is dark; 200 ms with the default heartbeat interval."""
 ASK_EVERY = 2
 """Every so many rounds one host is asked, in turn."""
 

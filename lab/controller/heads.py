@@ -220,7 +220,7 @@ class Service:
             chosen = order.get("addresses", list(self.desired.homes))
             placed = {**self._memory.placed, **dict.fromkeys(chosen, head)}
             if set(placed) != set(self.desired.homes):
-                raise ValueError(f"{chosen}: not all are addresses of the array")
+                raise ValueError(f"{chosen}: some of these are not addresses of the array")
             self._memory = replace(self._memory, placed=placed)
         self.output.event("order", **order)
 

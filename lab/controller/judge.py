@@ -43,11 +43,11 @@ class Judge:
         self._jury = jury
 
     def heard(self, by: str, sender: str) -> None:
-        """In this round `by` has heard `sender`."""
+        """Note that `by` heard `sender` in this round."""
         self._hears[by] = self._heard[sender] = self.round
 
     def answered(self, port: str) -> None:
-        """In this round a host has answered through `port`."""
+        """Note that a host answered through `port` in this round."""
         self._host[port] = self.round
 
     def quiet(self, port: str) -> int:
@@ -55,7 +55,7 @@ class Judge:
         return self.round - min(self._hears.get(port, 0), self._heard.get(port, 0))
 
     def verdicts(self) -> dict[str, Verdict]:
-        """A verdict on every port with carrier, at the end of a round."""
+        """The verdict on every port with carrier, at the end of a round."""
         found: dict[str, Verdict] = {}
         for port in sorted(self._jury | self._silent):
             found[port] = self._verdict(port)
@@ -79,7 +79,7 @@ class Judge:
         return "suspect"
 
     def doubtful(self) -> list[str]:
-        """The ports through which hosts are to be asked in this round."""
+        """The ports through which to ask hosts in this round."""
         ports = self._silent | (self._jury if len(self._jury) > 1 else frozenset())
         return [
             port

@@ -27,7 +27,7 @@ class Address:
 
 @dataclass(frozen=True)
 class Desired:
-    """The array as it should be: the configuration, and the orders given since.
+    """The array as it should be: the configuration plus later orders.
 
     `ports` is the takeover order: a dead port's addresses go to the next live port, cyclically.
     `hold_s` and `request_s` (the least time between two requests to move) are seconds.
@@ -121,7 +121,7 @@ class AddAddress:
 
 @dataclass(frozen=True)
 class Redirect:
-    """Answer the next login of `initiator` with `address`; None: serve it at the virtual port.
+    """Redirect the next login of `initiator` to `address`; None: serve it at the virtual port.
 
     The initiator "default" means every unknown IPv4 host, "default6" every unknown IPv6 host.
     """
@@ -141,7 +141,7 @@ class AskToMove:
 
 @dataclass(frozen=True)
 class NoPortLeft:
-    """Every port is down: nothing is changed until one is back."""
+    """Every port is down; nothing changes until one is back."""
 
 
 Action = RemoveAddress | AddAddress | Redirect | AskToMove | NoPortLeft

@@ -1,4 +1,4 @@
-"""Just enough netlink: links, addresses and TCP connections, without a library.
+"""The part of netlink for links, addresses and TCP connections, without a library.
 
 Importing a full netlink library takes longer than this controller needs to start, move an address
 and announce it, and a restart is part of a failover. Formats: rtnetlink(7), sock_diag(7).
@@ -51,7 +51,7 @@ Message = Link | OnLink
 
 
 def events() -> socket.socket:
-    """A non-blocking socket that gets every change of links and addresses from now on."""
+    """A non-blocking socket that receives every later change of links and addresses."""
     sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
     # An overrun costs a full dump, so leave room for some thousand changes.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
@@ -119,7 +119,7 @@ def _parse(data: bytes) -> Iterator[Message]:
         elif kind in (RTM_NEWADDR, RTM_DELADDR):
             family, prefix, _, _, index = struct.unpack_from("=BBBBI", data, at + 16)
             found = _attributes(data, at + 24, end)
-            # IFA_LOCAL where there is one: IFA_ADDRESS is the peer's on a point-to-point link.
+            # IFA_LOCAL if present, because IFA_ADDRESS is the peer's on a point-to-point link.
             packed = found.get(2) or found.get(1)
             if packed and family in (socket.AF_INET, socket.AF_INET6):
                 yield OnLink(index, socket.inet_ntop(family, packed), prefix, kind == RTM_DELADDR)
@@ -146,7 +146,10 @@ class Connections:
         self._sock.settimeout(1.0)
 
     def count(self) -> dict[tuple[str, str], int]:
-        """Connections by (remote address, local address); none if the kernel cannot say."""
+        """The number of connections by (remote address, local address).
+
+        It is empty if the kernel has no sock_diag.
+        """
         found: dict[tuple[str, str], int] = {}
         for remote, _, local in self.each():
             found[remote, local] = found.get((remote, local), 0) + 1
@@ -156,7 +159,7 @@ class Connections:
         """Remote address, remote port and local address of every connection."""
         found: list[tuple[str, int, str]] = []
         for family in (socket.AF_INET, socket.AF_INET6):
-            # The local port is in the request: the kernel leaves the others out.
+            # The request has the local port, so that the kernel leaves out the others.
             request = struct.pack("=BBBxI", family, socket.IPPROTO_TCP, 0, 1 << TCP_ESTABLISHED)
             request += struct.pack("!HH", self.port, 0) + bytes(44)
             try:

@@ -24,7 +24,7 @@ class Orders:
         self.desired = replace(config.desired, rebalances=int(asks))
 
     def obey(self, order: Mapping[str, Any], states: Mapping[str, State]) -> None:
-        """Follow one order; ValueError, saying why, if it cannot be followed.
+        """Follow one order; raises ValueError with the reason if it is impossible.
 
         move-vip: `port` becomes the home of the virtual addresses (None: the configured home).
         drain: addresses leave `port`; undrain: they may come back. rebalance: balance the sessions.
@@ -56,4 +56,4 @@ class Orders:
             self.desired = replace(now, rebalances=now.rebalances + 1)
         else:
             known = "move-vip, drain, undrain, rebalance, status"
-            raise ValueError(f"{command!r} is none of {known}")
+            raise ValueError(f"{command!r} is not one of {known}")

@@ -17,7 +17,7 @@ KEEP = 10_000
 
 
 class Output:
-    """Events of kind `controller`, one JSON object a line; never waits for the reader."""
+    """Writes events of kind `controller`, one JSON object a line; never waits for the reader."""
 
     def __init__(self, where: str, fd: int = 1) -> None:
         self._where, self._fd = where, fd
@@ -34,7 +34,7 @@ class Output:
         self._events.append(known | details)  # `flush` writes it later
 
     def flush(self) -> bool:
-        """Write what can be written; True if some is left."""
+        """Write as much as the reader takes; True if something is left."""
         while self._events or self._waiting:
             if not self._waiting:
                 self._waiting = json.dumps(self._events.popleft()).encode() + b"\n"
@@ -68,7 +68,7 @@ class Steering:
             folder.mkdir(parents=True, exist_ok=True)
 
     def write(self, initiator: str, address: str | None) -> None:
-        """Answer `initiator` with `address`, or serve it (None). OSError if that fails."""
+        """Write the answer for `initiator`: `address`, or None to serve it. Raises OSError."""
         if not self._folder:
             return
         path = self._folder / initiator
@@ -84,7 +84,7 @@ class Steering:
 
 
 def answer(address: str | None) -> str:
-    """A login answer as targets/front/service.py reads it; None: served at the virtual port."""
+    """A login answer in the form of targets/front/service.py; None: serve at the virtual port."""
     if address is None:
         return "here\n"
     return f"{Portal(address)}:Temporary\n"

@@ -57,7 +57,7 @@ def plan(desired: Desired, observed: Observed, memory: Memory) -> tuple[Memory, 
 
 
 def port_states(desired: Desired, observed: Observed, memory: Memory) -> dict[str, PortMemory]:
-    """The state of every port, from its link, its probe verdict and its state before."""
+    """The state of every port, from its link, its probe verdict and its last state."""
     return {name: _port_state(name, desired, observed, memory) for name in desired.ports}
 
 
@@ -108,7 +108,7 @@ def candidates(desired: Desired, states: States) -> list[str]:
 
 
 def after(order: tuple[str, ...], name: str) -> list[str]:
-    """The ports in takeover order after `name`, which itself comes last."""
+    """The ports in takeover order after `name`; `name` comes last."""
     if name not in order:
         return list(order)
     at = order.index(name) + 1
@@ -123,7 +123,7 @@ def place(
     owners: frozenset[str],
     before: str | None,
 ) -> str | None:
-    """The port where `address` belongs now, or None: on no port."""
+    """The port that must have `address` now; None: no port."""
     home = address.home
     here = [name for name in [home, *after(desired.ports, home)[:-1]] if name in owners]
     current = before if before in states else (here[0] if here else None)
@@ -165,7 +165,7 @@ def _moves(
 def _cause(
     before: str | None, target: str | None, ports: Mapping[str, PortMemory], memory: Memory
 ) -> Cause:
-    """Why an address that was put at `before` goes to `target`."""
+    """The cause of a move from `before` to `target`."""
     if not memory.ports:
         return "start"
     if before == target:

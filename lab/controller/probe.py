@@ -1,4 +1,4 @@
-"""Probes between the array's own ports, for failures that leave the link up."""
+"""Probes between the array's ports; they find failures that leave the link up."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class Prober:
 
 
 def raw_socket(interface: str, kind: int) -> socket.socket:
-    """A packet socket that hears frames of one ethertype at `interface`, and sends any."""
+    """A packet socket that receives one ethertype at `interface` and sends any frame."""
     raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     raw.setblocking(False)
     if kind == ETH_IPV6:

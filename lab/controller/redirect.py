@@ -84,7 +84,7 @@ def _choices(
     offers: Mapping[int, Mapping[str, str]],
     load: Mapping[str, int],
 ) -> dict[str, str | None]:
-    """An answer for every known host, and for unknown ones.
+    """The login answer for every known host, and for unknown hosts.
 
     A host stays where its session is or, without one, where it was last sent. Other hosts go to the
     port with the fewest sessions, the first of equals. A known host that is not logged in counts

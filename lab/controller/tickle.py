@@ -1,4 +1,4 @@
-"""Telling hosts that their connections are gone: "tickle ACKs", as Samba's CTDB sends them.
+"""Tells hosts that their connections are gone, with "tickle ACKs" as Samba's CTDB sends them.
 
 If a head dies after it acknowledged all of a host's data, the host has nothing to send again. It
 waits for an answer until its next NOP-Out, five seconds on average. So the head that takes over the
@@ -26,7 +26,7 @@ Connection = tuple[str, int, str]
 
 
 def segment(host: str, port: int, address: str) -> bytes:
-    """An ACK from `address` to `host` outside of any window (RFC 9293, 3.1)."""
+    """An ACK from `address` to `host` outside any window (RFC 9293, 3.1)."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     header = struct.pack("!HHIIBBHHH", ISCSI, port, 0, 0, 5 << 4, ACK, 1234, 0, 0)
     source, target = socket.inet_pton(family, address), socket.inet_pton(family, host)
@@ -45,14 +45,14 @@ class Tickler:
         self._heirs = list(connections)
 
     def gained(self, address: str, now: float) -> None:
-        """`address` has come up here at `now` (monotonic seconds)."""
+        """Note that `address` came up here at `now` (monotonic seconds)."""
         for connection in self._heirs:
             if connection[2] == address:
                 self._due += [(now + after, connection) for after in REPEAT_S]
         self.repeat(now)
 
     def repeat(self, now: float) -> None:
-        """Send what is due."""
+        """Send the segments that are due."""
         due = [connection for at, connection in self._due if at <= now]
         self._due = [one for one in self._due if one[0] > now]
         for connection in due:

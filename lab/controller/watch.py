@@ -48,7 +48,7 @@ class Watch:
         return self._socket.fileno()
 
     def update(self) -> Changes:
-        """Take in the events that are waiting."""
+        """Read the events that wait, and return the changes."""
         try:
             return self._apply(netlink.read(self._socket))
         except OSError as error:
@@ -58,7 +58,7 @@ class Watch:
             return self.resync()
 
     def resync(self) -> Changes:
-        """Forget everything and ask the kernel."""
+        """Ask the kernel for the whole state, and return the changes."""
         before = self.links(), self.owners()
         up = {link.name for link in self._links.values() if link.up}
         found = netlink.dump()
@@ -115,7 +115,7 @@ class Watch:
         return self._ports.get(name) or FOREIGN + name
 
     def links(self) -> dict[str, bool]:
-        """Which ports are administratively up and have carrier."""
+        """Port -> whether it is administratively up and has carrier."""
         live = {link.name: link.live for link in self._links.values()}
         return {port: live.get(interface, False) for interface, port in self._ports.items()}
 
@@ -127,14 +127,14 @@ class Watch:
         }
 
     def prefix(self, address: str, owner: str) -> int | None:
-        """The prefix length that the kernel has for `address` at `owner`."""
+        """The kernel's prefix length for `address` at `owner`; None if it is not there."""
         for index, prefix in self._owners[address].items():
             if self._owner(index) == owner:
                 return prefix
         return None
 
     def port(self, name: str) -> Link | None:
-        """The interface of a port, if it is there."""
+        """The interface of a port; None if it does not exist."""
         return next((k for k in self._links.values() if self._ports.get(k.name) == name), None)
 
     def close(self) -> None:

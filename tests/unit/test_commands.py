@@ -124,7 +124,7 @@ def test_what_breaks_on_a_line_is_told_and_the_process_does_not_hang(tmp_path):
     process = HERE.start(
         ["sh", "-c", "echo odd; head -c 1000000 /dev/zero"], log=tmp_path / "log", on_line=broken
     )
-    with pytest.raises(LabError, match=r"here: output of `sh .*ValueError: what is odd\?"):
+    with pytest.raises(LabError, match=r"here: lost output of `sh .*ValueError: what is odd\?"):
         process.wait(5)
     assert process.poll() == 0
     assert process.wait(5) == 0  # it is told once

@@ -167,7 +167,7 @@ def test_orders_that_cannot_be_followed():
     orders = Orders(config.parse(CONFIG))
     up = dict.fromkeys(("p1", "p2", "p3"), "up")
     for order, complaint in [
-        ({"command": "dance"}, "none of"),
+        ({"command": "dance"}, "not one of"),
         ({"command": "drain"}, "not one of"),
         ({"command": "move-vip", "port": "p9"}, "not one of"),
     ]:

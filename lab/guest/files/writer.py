@@ -25,7 +25,7 @@ from typing import Any
 
 BLOCK = 4096
 HEADER = struct.Struct("<8sQQI")
-"""Magic, sequence number, block number, CRC-32 of these two numbers and the body."""
+"""Magic, sequence number, block number, CRC-32 of both numbers and the body."""
 MAGIC = b"LABBLOCK"
 REPORT_SECONDS = 0.1
 
@@ -63,10 +63,10 @@ def _told(error: OSError) -> str:
 
 
 class Writer:
-    """One disk, what was written to it, and what of that was acknowledged.
+    """One disk, the writes to it, and which of them were acknowledged.
 
-    `unsure` has, for each block, the writes that failed since its last acknowledged one: they may
-    be there or not. Blocks are numbered from the disk's beginning; `first` is the first to be used.
+    `unsure` has, for each block, the writes that failed after its last acknowledged one; they may
+    be on the disk or not. Blocks are numbered from the disk's start; `first` is the first used.
     """
 
     def __init__(self, device: str, blocks: int, seed: int, flags: int = 0) -> None:
@@ -82,12 +82,12 @@ class Writer:
         self.fd = os.open(device, os.O_RDWR | os.O_DIRECT | flags)
 
     def _transfer(self, op: str, block: int) -> int:
-        """Write the buffer, or read it, past every cache: how many bytes; raises OSError."""
+        """Write or read the buffer past every cache; returns the bytes done; raises OSError."""
         work = os.pwritev if op == "write" else os.preadv
         return work(self.fd, [self.buffer], block * BLOCK)
 
     def write_until_told(self) -> None:
-        """Write until a line comes in."""
+        """Write until a command comes in."""
         choose = random.Random(self.seed).randrange
         sequence, reported = 0, time.time()
         say({"load": "begin", "t": time.time()})
@@ -159,7 +159,7 @@ class Writer:
 
 
 def main(kind: type[Writer] = Writer) -> None:
-    """Write, then do as told."""
+    """Write, then obey the commands."""
     options = sys.argv[4:]
     flags = os.O_DSYNC if "dsync" in options else 0
     writer = kind(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), flags)
