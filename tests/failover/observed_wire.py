@@ -3,8 +3,8 @@
 A program that test_observe.py runs in namespaces: see `act`.
 """
 
-import json
 import itertools
+import json
 import os
 import socket
 import subprocess
