@@ -21,6 +21,10 @@ NLMSG_ERROR, NLMSG_DONE = 2, 3
 NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY = 4, 20
 TCP_ESTABLISHED = 1
 IFF_UP, IFF_LOWER_UP = 0x1, 0x10000
+NLM_F_DUMP_INTR = 0x10
+SO_RCVBUFFORCE = 33  # asm-generic/socket.h
+BUFFER = 8 << 20
+DUMPS = 50
 HEADER = struct.Struct("=IHHII")
 DIAG_TAIL = struct.Struct("!HH16s16s")
 
@@ -53,8 +57,14 @@ Message = Link | OnLink
 def events() -> socket.socket:
     """A non-blocking socket that receives every later change of links and addresses."""
     sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-    # An overrun costs a full dump, so leave room for some thousand changes.
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    # An overrun costs a full dump: room for some thousand changes. What the system allows at the
+    # most counts for the second option only; the first asks for a privilege.
+    for option in (SO_RCVBUFFORCE, socket.SO_RCVBUF):
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, option, BUFFER)
+            break
+        except PermissionError:
+            continue
     sock.bind((0, GROUPS))
     sock.setblocking(False)
     return sock
@@ -71,15 +81,28 @@ def read(sock: socket.socket) -> Iterator[Message]:
 
 
 def dump() -> list[Message]:
-    """All links, then all addresses, as they are now."""
+    """All links, then all addresses, as they are now.
+
+    An answer that changes interrupted may lack what was there all the time: it is asked anew.
+    """
+    for _ in range(DUMPS):
+        found, torn = _dump()
+        if not torn:
+            return found
+    raise OSError(errno.EAGAIN, f"links and addresses changed during each of {DUMPS} dumps")
+
+
+def _dump() -> tuple[list[Message], bool]:
+    """What is there, and whether changes interrupted the answer."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as sock:
         sock.settimeout(5.0)
         sock.bind((0, 0))
-        found: list[Message] = []
+        found, torn = list[Message](), False
         for kind, body in ((RTM_GETLINK, bytes(16)), (RTM_GETADDR, bytes(8))):
             for data in _dumped(sock, kind, body):
                 found += _parse(data)
-        return found
+                torn |= _torn(data)
+        return found, torn
 
 
 def _dumped(sock: socket.socket, kind: int, body: bytes) -> Iterator[bytes]:
@@ -89,6 +112,16 @@ def _dumped(sock: socket.socket, kind: int, body: bytes) -> Iterator[bytes]:
         yield data
         if _ends(data):
             return
+
+
+def _torn(data: bytes) -> bool:
+    at = 0
+    while at + HEADER.size <= len(data):
+        size, _, flags, _, _ = HEADER.unpack_from(data, at)
+        if flags & NLM_F_DUMP_INTR:
+            return True
+        at += max((size + 3) & ~3, HEADER.size)
+    return False
 
 
 def _ends(data: bytes) -> bool:

@@ -16,8 +16,9 @@ from lab.controller.netlink import Link, Message, OnLink
 class Changes:
     """What changed in the kernel since the last look.
 
-    `links`: ports whose link went up or down. `up`: ports set administratively up, so their routes
-    must be added again. `gained`: (address, owner) that are new.
+    `links`: ports whose link went up or down. `up`: ports set administratively up, which makes
+    the kernel forget their routes before; where it cannot be known, all that may have been.
+    `gained`: (address, owner) that are new.
     """
 
     links: set[str] = field(default_factory=set)
@@ -48,35 +49,63 @@ class Watch:
         return self._socket.fileno()
 
     def update(self) -> Changes:
-        """Read the events that wait, and return the changes."""
-        try:
-            return self._apply(netlink.read(self._socket))
-        except OSError as error:
-            if error.errno != errno.ENOBUFS:
-                raise
-            # The kernel dropped events: our state is unreliable until we ask for all of it.
-            return self.resync()
+        """Take in the events that are waiting."""
+        told, lost = self._waiting()
+        # The kernel dropped events: what is known is worth nothing until it is asked anew. None of
+        # `told` counts: what differs from before is to come out as a change.
+        return self.resync(lost=True) if lost else self._apply(told, Changes())
 
-    def resync(self) -> Changes:
-        """Ask the kernel for the whole state, and return the changes."""
-        before = self.links(), self.owners()
-        up = {link.name for link in self._links.values() if link.up}
-        found = netlink.dump()
+    def resync(self, *, lost: bool = False) -> Changes:
+        """Ask the kernel for everything; what differs from what was known is a change.
+
+        `lost`: the kernel has dropped events, so that a port may have been down meanwhile.
+        """
+        owners = self.owners()
+        links = {port: self.port(port) for port in self._ports.values()}
+        passing = Changes()
+        while True:
+            # What waits is older than the answer, so it must not be applied after it. The queue
+            # must be empty before: until then, a kernel that dropped one event drops all.
+            told, dropped = self._waiting()
+            self._apply(told, passing)
+            lost |= dropped
+            found = netlink.dump()
+            # What is told from the first question on may be in the answer or not. Applied after
+            # it, all of it at once, it leads to what is.
+            later, dropped = self._waiting()
+            if not dropped:
+                break
+            lost = True
         self._links = {}
         self._owners = {address: {} for address in self._ours}
-        changes = self._apply(found)
-        changes.up -= {port for interface, port in self._ports.items() if interface in up}
-        changes.links = {n for n, live in self.links().items() if live != before[0].get(n)}
-        changes.gained = [
-            (address, owner)
-            for address, owners in self.owners().items()
-            for owner in owners - before[1].get(address, frozenset())
-        ]
-        changes.addresses = self.owners() != before[1]
-        return changes
+        self._apply(found, Changes())
+        self._apply(later, passing)
+        for port, old in links.items():
+            new = self.port(port)
+            if new != old:
+                passing.links.add(port)
+            if new and new.up and (lost or not (old and old.up)):
+                passing.up.add(port)
+        now = self.owners()
+        passing.gained = [(a, o) for a, here in now.items() for o in here - owners[a]]
+        passing.addresses = now != owners
+        return passing
 
-    def _apply(self, messages: Iterable[Message]) -> Changes:
-        changes = Changes()
+    def _waiting(self) -> tuple[list[Message], bool]:
+        """The events that are waiting, and whether the kernel dropped some."""
+        told, lost = list[Message](), False
+        while True:
+            try:
+                told.extend(netlink.read(self._socket))
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                lost = True
+            else:
+                return told, lost
+
+    def _apply(self, messages: Iterable[Message], changes: Changes) -> Changes:
+        """Take in `messages`; what changed is added to `changes`."""
         for message in messages:
             if isinstance(message, Link):
                 self._link(message, changes)

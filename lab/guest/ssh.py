@@ -14,19 +14,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import paramiko
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from lab.commands import OnLine, Result
-from lab.errors import CommandFailed, LabError
+from lab.errors import CommandFailed, LabError, WaitTimeout
 from lab.sandbox import in_network_of
 from lab.waiting import wait_for
 
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # its failures reach us as exceptions
 
-# What paramiko raises if there is no connection, or no longer one.
+BEGIN_S, SEND_S = 15.0, 10.0
+"""How long a guest may take to begin a command, and a process to take a line of its input."""
+
+# What paramiko raises where a connection is not there, or not any more.
 _GONE = (paramiko.SSHException, OSError, EOFError)
 
 
@@ -73,6 +77,45 @@ def _take(read: Callable[[int], bytes], into: bytearray) -> None:
             into += chunk
 
 
+def _begin(
+    channel: paramiko.Channel, command: str, *, host: str, shown: str, seconds: float
+) -> None:
+    """Have the guest begin `command`; WaitTimeout if it has no answer to that after `seconds`."""
+    late = threading.Event()
+
+    def give_up() -> None:
+        late.set()
+        with contextlib.suppress(*_GONE):
+            channel.close()
+
+    timer = threading.Timer(seconds, give_up)  # paramiko waits for the answer without a limit
+    timer.daemon = True
+    timer.start()
+    try:
+        channel.exec_command(command)
+    except _GONE as gone:
+        if late.is_set():
+            raise WaitTimeout(f"{host} to begin `{shown}`", seconds, "no answer") from None
+        raise LabError(f"{host}: lost while starting `{shown}` ({gone})") from None
+    finally:
+        timer.cancel()
+
+
+def _send(channel: paramiko.Channel, data: bytes, what: str, seconds: float) -> None:
+    """Send all of `data`; one of _GONE if the other end takes no more, WaitTimeout for `what`."""
+    deadline = time.monotonic() + seconds
+    while data:
+        left = max(0.0, deadline - time.monotonic())
+        try:
+            wait_for(what, channel.send_ready, seconds=left, every=0.002)
+        except WaitTimeout:
+            raise WaitTimeout(what, seconds, f"{len(data)} bytes not taken") from None
+        sent = channel.send(data)
+        if not sent:
+            raise EOFError("its input is closed")
+        data = data[sent:]
+
+
 class SshProcess:
     """A Process (see lab.commands) in a guest."""
 
@@ -80,40 +123,68 @@ class SshProcess:
         self, runner: SshRunner, argv: Sequence[str], log: Path, on_line: OnLine | None
     ) -> None:
         self.runner, self.argv, self._shown = runner, list(argv), shlex.join(argv)
-        self._channel = runner.open_channel()
-        # The first line of output is the process id, for kill(): exec keeps it.
-        try:
-            self._channel.exec_command(f"echo $$; exec {self._shown}")
-        except _GONE as gone:
-            raise LabError(f"{runner.host}: lost while starting `{self._shown}` ({gone})") from None
         self._pid: int | None = None
         self._started = threading.Event()
+        self._unread: Exception | None = None
+        with contextlib.ExitStack() as undo:
+            try:
+                out, err = (undo.enter_context(log.open("ab")) for _ in range(2))
+            except OSError as refused:
+                why = f"{refused.filename}: {refused.strerror}"
+                raise LabError(f"{runner.host}: {why}") from None
+            self._channel = runner.open_channel()
+            # The first line tells the process id, for kill(): exec keeps it.
+            command = f"echo $$; exec {self._shown}"
+            _begin(self._channel, command, host=runner.host, shown=self._shown, seconds=BEGIN_S)
+            undo.pop_all()  # the threads close them
         self._threads = [
-            threading.Thread(target=self._read_out, args=(log, on_line), daemon=True),
-            threading.Thread(target=self._read_err, args=(log,), daemon=True),
+            threading.Thread(target=self._read_out, args=(out, on_line), daemon=True),
+            threading.Thread(target=self._read_err, args=(err,), daemon=True),
         ]
         for thread in self._threads:
             thread.start()
 
-    def _read_out(self, log: Path, on_line: OnLine | None) -> None:
-        with self._channel.makefile("rb") as stream, log.open("ab") as out:
-            for raw in stream:
-                line = raw if isinstance(raw, bytes) else raw.encode()
-                if self._pid is None:
+    def _read_out(self, out: BinaryIO, on_line: OnLine | None) -> None:
+        def take(line: bytes) -> None:
+            if not self._started.is_set():
+                try:
                     self._pid = int(line)
+                finally:
                     self._started.set()
-                elif on_line:
-                    on_line(line.decode(errors="replace").rstrip("\n"))
-                else:
-                    out.write(line)
-                    out.flush()
+            elif on_line:
+                on_line(line.decode(errors="replace").rstrip("\n"))
+            else:
+                self._write(out, line)
+
+        self._read(self._channel.makefile("rb"), out, take)
         self._started.set()
 
-    def _read_err(self, log: Path) -> None:
-        with self._channel.makefile_stderr("rb") as stream, log.open("ab") as out:
-            for raw in stream:
-                out.write(raw if isinstance(raw, bytes) else raw.encode())
-                out.flush()
+    def _read_err(self, out: BinaryIO) -> None:
+        self._read(self._channel.makefile_stderr("rb"), out, partial(self._write, out))
+
+    def _read(
+        self, stream: paramiko.ChannelFile, out: BinaryIO, take: Callable[[bytes], None]
+    ) -> None:
+        """Give `take` each line. What it raises is kept for wait(); it is read on all the same, or
+        the process would hang at a full window."""
+        with stream:
+            try:
+                for raw in stream:
+                    try:
+                        take(raw if isinstance(raw, bytes) else raw.encode())
+                    except Exception as broken:
+                        self._unread = self._unread or broken
+            except Exception as broken:
+                self._unread = self._unread or broken
+        try:
+            out.close()
+        except OSError as broken:  # a full disk
+            self._unread = self._unread or broken
+
+    @staticmethod
+    def _write(out: BinaryIO, line: bytes) -> None:
+        out.write(line)
+        out.flush()
 
     def poll(self) -> int | None:
         """See Process."""
@@ -125,15 +196,21 @@ class SshProcess:
             raise CommandFailed(self.runner.host, self.argv, None, "")
         for thread in self._threads:
             thread.join(2.0)
+        if self._unread:
+            broken, self._unread = self._unread, None
+            told = f"{type(broken).__name__}: {broken}"
+            where = self.runner.host
+            raise LabError(f"{where}: output of `{self._shown}` was lost: {told}") from broken
         return self._channel.recv_exit_status()
 
     def send(self, line: str) -> None:
         """See Process."""
+        where = self.runner.host
+        what = f"{where}: `{self._shown}` to take its input"
         try:
-            self._channel.sendall(line.encode() + b"\n")
+            _send(self._channel, line.encode() + b"\n", what, SEND_S)
         except _GONE:
-            where = self.runner.host
-            raise LabError(f"{where}: `{self._shown}` has ended; cannot send {line!r}") from None
+            raise LabError(f"{where}: `{self._shown}` has ended; not told {line!r}") from None
 
     def close_input(self) -> None:
         """See Process."""
@@ -142,10 +219,12 @@ class SshProcess:
 
     def kill(self) -> None:
         """See Process."""
-        self._started.wait(5.0)
+        if not self._started.wait(BEGIN_S):
+            what = f"{self.runner.host}: the process id of `{self._shown}`"
+            raise WaitTimeout(what, BEGIN_S, "nothing said")
         if self._pid is not None and self.poll() is None:
             self.runner.run(["kill", "-9", str(self._pid)], check=False)
-            self.wait(10.0)
+        self.wait(10.0)
 
 
 class SshRunner:
@@ -225,12 +304,13 @@ class SshRunner:
                 for read, into in ((channel.recv, output), (channel.recv_stderr, errors))
             ]
             try:
-                channel.settimeout(seconds)
-                channel.exec_command(shown)
+                _begin(channel, shown, host=self.host, shown=shown, seconds=seconds)
                 for taker in takers:
                     taker.start()
                 if stdin is not None:
-                    channel.sendall(stdin.encode())
+                    left = max(0.0, deadline - time.monotonic())
+                    what = f"{self.host}: `{shown}` to take its input"
+                    _send(channel, stdin.encode(), what, left)
                 channel.shutdown_write()
             except _GONE as gone:
                 raise LabError(f"{self.host}: lost while running `{shown}` ({gone})") from None

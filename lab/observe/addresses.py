@@ -9,11 +9,11 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
-from pyroute2 import IPRoute
+from pyroute2 import IPRoute, NetlinkDumpInterrupted
 from pyroute2.netlink.rtnl import RTM_DELADDR, RTM_NEWADDR
 from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 
@@ -27,7 +27,10 @@ IFA_F_DADFAILED = 0x08
 SO_RCVBUFFORCE = 33
 
 BUFFER = 4 << 20
-"""The size in bytes of the queue for unread notifications."""
+"""Bytes of notifications that may wait to be read."""
+READY_S, STOP_S = 10.0, 5.0
+"""How long the watcher may take to begin, and to read the rest."""
+DUMPS = 50
 
 
 class AddressWatcher:
@@ -56,10 +59,14 @@ class AddressWatcher:
     def __enter__(self) -> AddressWatcher:
         """Start watching; on return the present addresses are on the timeline."""
         self._thread.start()
-        self._ready.wait(10.0)
+        if not self._ready.wait(READY_S):
+            self._close()
+            raise LabError(f"the watcher of addresses did not begin within {READY_S:g} s")
         if self._error:
             self._close()
-            raise self._error
+            if isinstance(self._error, LabError):
+                raise self._error
+            raise LabError(f"the watcher of addresses did not begin: {self._error}")
         return self
 
     def __exit__(
@@ -68,15 +75,23 @@ class AddressWatcher:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop after all pending notifications are on the timeline."""
-        self._close()
+        """Stop, once everything that the kernel has said so far is on the timeline."""
+        if not self._close():
+            late = f"did not read to the end within {STOP_S:g} s"
+            self._timeline.add("array", "watch-gap", what=f"address watcher {late}")
+            if error is None:
+                raise LabError(f"the watcher of addresses {late}")
         if self._error and error is None:
             raise LabError(f"the address watcher broke: {self._error}") from self._error
 
-    def _close(self) -> None:
+    def _close(self) -> bool:
+        """Ask the thread to end; whether it did."""
         os.close(self._stopped)
-        self._thread.join(5.0)
+        self._thread.join(STOP_S)
+        if self._thread.is_alive():
+            return False  # it may still use the other end
         os.close(self._wake)
+        return True
 
     def _run(self) -> None:
         try:
@@ -85,7 +100,7 @@ class AddressWatcher:
                 with contextlib.suppress(OSError):
                     sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
                 sock.bind((0, GROUPS))  # before the dump, so that no change falls between the two
-                self._dump()
+                self._catch_up(sock)
                 self._ready.set()
                 self._watch(sock)
         except Exception as broken:
@@ -129,46 +144,57 @@ class AddressWatcher:
             self._note(t, message)
 
     def _catch_up(self, sock: socket.socket) -> None:
-        """After an overflow: read the rest of the queue, then the kernel's present state."""
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                try:
-                    data = sock.recv(1 << 20, socket.MSG_DONTWAIT)
-                except OSError as lost:
-                    if lost.errno == errno.ENOBUFS:
-                        continue
-                    raise
-                t = self._now()
-                for message in _parse(data):
-                    self._note(t, message)
-        self._dump()
+        """Bring what is known in line with the kernel's present state.
 
-    def _dump(self) -> None:
-        """Ask for all addresses, and update our state to the answer.
-
-        Uses its own socket, so that answers and notifications do not mix. Notifications older than
-        the answer may be read after it; the last one of each address still gives the same state.
+        What waits in the queue has holes, and would tell of owners that never were: it is thrown
+        away, then the kernel is asked. What it tells from then on may be in the answer or not, so
+        that both count together: only what differs in the end is told.
         """
-        listed = set()
+        while True:
+            self._waiting(sock)
+            found = self._dump()
+            later, lost = self._waiting(sock)
+            if not lost:
+                break
+        up: dict[tuple[int, str], str] = {}
+        for message in [*found, *later]:
+            key, there = _says(message)
+            if not there:
+                up.pop(key, None)
+            elif key not in up:
+                up[key] = self._up.get(key) or self._name(key[0], message)
+        t = self._now()
+        for key in list(self._up.keys() - up.keys()):  # first, for none may seem to have two owners
+            self._change(t, key, self._up[key], "del")
+        for key in up.keys() - self._up.keys():
+            self._change(t, key, up[key], "add")
+
+    def _waiting(self, sock: socket.socket) -> tuple[list[Any], bool]:
+        """What waits in the queue, to its end, and whether the kernel had to drop some."""
+        found, lost = list[Any](), False
+        while True:
+            try:
+                found += _parse(sock.recv(1 << 20, socket.MSG_DONTWAIT))
+            except BlockingIOError:
+                return found, lost
+            except OSError as dropped:
+                if dropped.errno != errno.ENOBUFS:
+                    raise
+                lost = True
+
+    def _dump(self) -> list[Any]:
+        """All addresses, asked on a socket of its own: answers and notifications do not mix."""
         with IPRoute() as route:
-            for message in route.get_addr():
-                listed.add(_key(message))
-                self._note(self._now(), message)
-        for key in list(self._up.keys() - listed):
-            self._change(self._now(), key, self._up[key], "del")
+            for _ in range(DUMPS):
+                with contextlib.suppress(NetlinkDumpInterrupted):
+                    return _addresses(route.get_addr())
+        raise LabError(f"the addresses changed during each of {DUMPS} times that they were listed")
 
     def _note(self, t: float, message: Any) -> None:
-        kind = message["header"]["type"]
-        if kind not in (RTM_NEWADDR, RTM_DELADDR):
-            return
-        key = _key(message)
-        if is_local(key[1]):
-            return
-        failed = int(message.get_attr("IFA_FLAGS") or message["flags"]) & IFA_F_DADFAILED
-        if kind == RTM_NEWADDR and not failed:
-            if key not in self._up:  # the kernel notifies again of a change of lifetime or flags
-                self._change(t, key, self._name(key[0], message), "add")
-        elif key in self._up:
+        key, there = _says(message)
+        if there and key not in self._up:  # the kernel repeats itself, on a change of flags
+            self._change(t, key, self._name(key[0], message), "add")
+        elif not there and key in self._up:
             self._change(t, key, self._up[key], "del")
 
     def _change(self, t: float, key: tuple[int, str], where: str, op: str) -> None:
@@ -192,12 +218,27 @@ class AddressWatcher:
 
 
 def _parse(data: bytes) -> list[Any]:
-    return list(MarshalRtnl().parse(data))
+    return _addresses(MarshalRtnl().parse(data))
+
+
+def _addresses(messages: Iterable[Any]) -> list[Any]:
+    """Those of `messages` that are of addresses an observer tells of."""
+    return [
+        m
+        for m in messages
+        if m["header"]["type"] in (RTM_NEWADDR, RTM_DELADDR) and not is_local(_key(m)[1])
+    ]
 
 
 def _key(message: Any) -> tuple[int, str]:
     address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
     return int(message["index"]), str(address)
+
+
+def _says(message: Any) -> tuple[tuple[int, str], bool]:
+    """Which address of which interface it is about, and whether that is up."""
+    failed = int(message.get_attr("IFA_FLAGS") or message["flags"]) & IFA_F_DADFAILED
+    return _key(message), message["header"]["type"] == RTM_NEWADDR and not failed
 
 
 def is_local(address: str) -> bool:

@@ -21,6 +21,7 @@ SNAPLEN = 65535
 FULL_SNAPLEN = 1024
 """Enough for the text of a login that skips the security stage, which is one long segment."""
 LARGEST = 200_000_000
+STOP_S = 10.0
 
 # linux/if_packet.h, linux/if_ether.h, asm-generic/socket.h
 ETH_P_ALL, SOL_PACKET, PACKET_STATISTICS = 0x0003, 263, 6
@@ -32,11 +33,12 @@ PCAP_NANOSECONDS = struct.pack("=IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, SNAPLEN, 1)
 class Capture:
     """While entered, records `interfaces` (name of the place -> interface) to pcap files.
 
-    One file per place, `<directory>/<where>.pcap`. It has all control traffic, or with `full` all
-    frames, cut to 1024 bytes each, up to 200 MB. Recording runs when `__enter__` returns; all
-    frames before `__exit__` are in the files when that returns. Lost frames become a `watch-gap`
-    event on `timeline`. An interface may go down and up again. Raises Missing if packet sockets are
-    not allowed, and LabError if an interface does not exist.
+    One file a place, `<directory>/<where>.pcap`: the control traffic in full, or, with `full`,
+    everything, cut to 1024 bytes a frame and ended at 200 MB. Recording has begun when `__enter__`
+    returns, and all that passed before `__exit__` is in the files when that returns. Frames that
+    were lost become a `watch-gap` event on `timeline`. An interface may go down and up again
+    meanwhile. Raises Missing where packet sockets are not allowed, and LabError where there is no
+    such interface, or, at the end, where recording broke.
 
     Uses its own packet sockets, because the usual recorders fail here: tcpdump insists on changing
     user, which fails in the user namespace of an ordinary user (`-Z root` too), and dumpcap when
@@ -61,6 +63,7 @@ class Capture:
         self._sockets: dict[str, socket.socket] = {}
         self._written: dict[str, BinaryIO] = {}
         self._lost: dict[str, str] = {}
+        self._broke: Exception | None = None
 
     def __enter__(self) -> Capture:
         """Start recording; if one interface fails, close all of them."""
@@ -113,16 +116,25 @@ class Capture:
     ) -> None:
         """Stop recording after all frames are written."""
         os.close(self._stopped)
-        self._thread.join(10.0)
-        os.close(self._wake)
+        self._thread.join(STOP_S)
+        late = self._thread.is_alive()
+        if late:
+            for where in self._sockets:
+                self._lost.setdefault(where, f"not read to the end within {STOP_S:g} s")
+        else:
+            os.close(self._wake)
         for where, sock in self._sockets.items():
             _, dropped = struct.unpack("=II", sock.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))
             if dropped:
-                self._lost[where] = f"{dropped} frames lost"
+                said = [self._lost[where]] if where in self._lost else []
+                self._lost[where] = "; ".join([*said, f"{dropped} frames lost"])
         self._close()
         if self._timeline:
             for where, what in self._lost.items():
                 self._timeline.add(where, "watch-gap", what=f"capture at {where}: {what}")
+        if error is None and (self._broke or late):
+            what = str(self._broke) if self._broke else f"not read to the end within {STOP_S:g} s"
+            raise LabError(f"recording broke: {what}") from self._broke
 
     def _close(self) -> None:
         for sock in self._sockets.values():
@@ -133,6 +145,14 @@ class Capture:
         self._written.clear()
 
     def _run(self) -> None:
+        try:
+            self._record()
+        except Exception as broken:
+            self._broke = broken
+            for where in self._sockets:
+                self._lost.setdefault(where, f"recording broke: {broken}")
+
+    def _record(self) -> None:
         poll = select.poll()
         poll.register(self._wake)
         places = {}

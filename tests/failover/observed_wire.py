@@ -3,6 +3,7 @@
 A program that test_observe.py runs in namespaces: see `act`.
 """
 
+import itertools
 import json
 import os
 import socket
@@ -11,6 +12,8 @@ import sys
 import threading
 from pathlib import Path
 
+from lab.controller import config
+from lab.controller.watch import Watch
 from lab.observe import AddressWatcher, Capture, addresses
 from lab.timeline import Timeline
 from lab.waiting import wait_for
@@ -180,6 +183,72 @@ def overflow():
     print(json.dumps(result))
 
 
+def moves():
+    """An address that moves while notifications get lost, and while the kernel is asked; never is
+    it on two ports. What the watcher tells of it."""
+    for name in ("p1", "p2", "p3"):
+        sh("ip", "link", "add", name, "type", "bridge")
+    sh("ip", "addr", "add", "10.0.0.1/24", "dev", "p1")
+    timeline = Timeline()
+    addresses.BUFFER = 16384
+    watcher = AddressWatcher(timeline)
+    hold = threading.Lock()
+    receive, dump = watcher._receive, watcher._dump
+
+    def slow(sock):
+        with hold:
+            receive(sock)
+
+    def batch(*lines):
+        subprocess.run(["ip", "-batch", "-"], input="\n".join(lines), text=True, check=True)
+
+    def move(*ports):
+        for one, other in itertools.pairwise(ports):
+            batch(f"addr del 10.0.0.1/24 dev {one}", f"addr add 10.0.0.1/24 dev {other}")
+
+    def busy():
+        watcher._dump = dump  # once
+        move("p2", "p3", "p1", "p2")
+        found = dump()
+        move("p2", "p1", "p2", "p3")
+        return found
+
+    watcher._receive = slow
+    with watcher:
+        hold.acquire()
+        batch(*(f"addr add 10.9.{n}.1/24 dev p1" for n in range(200)))
+        move("p1", "p3", "p2")
+        watcher._dump = busy
+        hold.release()
+        wait_for("the gap", lambda: timeline.events("watch-gap"), seconds=5)
+    told = [[e["op"], e["where"]] for e in timeline.events("address") if e["address"] == "10.0.0.1"]
+    print(json.dumps({"told": told, "gaps": len(timeline.events("watch-gap"))}))
+
+
+def controller_watch():
+    """The same for the controller's watch, by turns: what it knows, and what is."""
+    ports = ("p1", "p2")
+    for name in ports:
+        sh("ip", "link", "add", name, "type", "bridge")
+    content = {"array": "a1", "ports": [{"name": n, "interface": n} for n in ports]}
+    content["addresses"] = [{"address": "10.0.0.1/24", "home": "p1"}]
+    watch = Watch(config.parse(content))
+    watch._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    found = []
+    for _ in range(6):
+        lines = ["addr add 10.0.0.1/24 dev p1"]
+        lines += [f"addr {act} 10.9.{n}.1/24 dev p1" for act in ("add", "del") for n in range(40)]
+        lines += ["addr del 10.0.0.1/24 dev p1", "addr add 10.0.0.1/24 dev p2"]
+        subprocess.run(["ip", "-batch", "-"], input="\n".join(lines), text=True, check=True)
+        changes = watch.update()
+        watch.update()
+        found.append([sorted(watch.owners()["10.0.0.1"]), changes.gained])
+        sh("ip", "addr", "del", "10.0.0.1/24", "dev", "p2")
+        watch.update()
+        found[-1].append(sorted(watch.owners()["10.0.0.1"]))
+    print(json.dumps(found))
+
+
 if __name__ == "__main__":
     what, *rest = sys.argv[1:]
     if what == "act":
@@ -190,3 +259,7 @@ if __name__ == "__main__":
         announce(*rest)
     elif what == "overflow":
         overflow()
+    elif what == "moves":
+        moves()
+    elif what == "controller-watch":
+        controller_watch()

@@ -3,7 +3,9 @@
 import pytest
 
 from lab.errors import LabError
+from lab.observe import GuestAddressWatcher
 from lab.suite.net import guest_network
+from lab.timeline import Timeline
 from lab.waiting import wait_for
 
 
@@ -25,6 +27,44 @@ def test_a_program_that_has_ended_is_told_nothing(tmp_path):
         with pytest.raises(LabError, match="a1: "):
             net.array.start(["cat"], log=tmp_path / "log")
     assert heard == ["one"]
+
+
+def test_an_ip_monitor_that_misses_something_or_ends_is_a_gap(tmp_path):
+    (tmp_path / "work").mkdir()
+    timeline = Timeline()
+    with guest_network(tmp_path / "work", tmp_path) as net:
+        net.array.run(["ip", "link", "add", "br0", "type", "bridge"])
+        watcher = GuestAddressWatcher(timeline, net.array, {}, tmp_path / "log")
+
+        def signal(name):
+            net.array.run(["kill", f"-{name}", str(watcher._process._pid)])
+
+        def here():
+            return sorted(a for where, a in watcher._up if where == "br0")
+
+        with watcher:
+            signal("STOP")
+            lines = [f"addr add 10.{n % 9}.{n // 9}.1/24 dev br0" for n in range(2000)]
+            lines += [f"addr del 10.{n % 9}.{n // 9}.1/24 dev br0" for n in range(1, 2000)]
+            lines += ["addr add 10.99.0.1/24 dev br0"]
+            net.array.run(["ip", "-batch", "-"], stdin="\n".join(lines))
+            signal("CONT")
+            wait_for("the gap", lambda: timeline.events("watch-gap"), seconds=5.0)
+            wait_for(
+                "what it missed",
+                here,
+                until=lambda up: up == ["10.0.0.1", "10.99.0.1"],
+                seconds=10.0,
+            )
+            before = timeline.events("watch-gap")
+            assert all("No buffer space available" in e["what"] for e in before)
+            signal("KILL")
+            wait_for(
+                "another gap",
+                lambda: [e["what"] for e in timeline.events("watch-gap")[len(before) :]],
+                until=lambda whats: any("before it was asked to" in what for what in whats),
+                seconds=5.0,
+            )
 
 
 def _refusal(program):

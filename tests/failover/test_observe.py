@@ -6,14 +6,15 @@ import shutil
 import struct
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import observed_wire
 import pytest
 from observed_wire import FOREIGN_MAC
 
-from lab.errors import CommandFailed
-from lab.observe import AddressWatcher, decode
+from lab.errors import CommandFailed, LabError
+from lab.observe import AddressWatcher, addresses, decode
 from lab.observe.bpf import PDUS, TEXTS, compiled, control_filter
 from lab.timeline import Timeline
 
@@ -197,6 +198,47 @@ def test_an_overflow_is_noted_and_what_was_missed_follows():
     result = json.loads(in_namespaces("overflow"))
     assert result["gaps"] >= 1
     assert result["known"] == result["there"]
+
+
+def test_what_moved_while_changes_got_lost_is_never_told_at_two_places():
+    result = json.loads(in_namespaces("moves"))
+    assert result["gaps"] == 1
+    owners = []
+    for op, where in result["told"]:
+        if op == "add":
+            owners.append(where)
+        else:
+            owners.remove(where)
+        assert len(owners) < 2, result["told"]
+    assert owners == ["p3"]
+
+
+def test_the_controller_knows_where_an_address_is_after_an_overrun():
+    """What came of it before: a plan that left the address on two ports."""
+    for owners, gained, after in json.loads(in_namespaces("controller-watch")):
+        assert owners == ["p2"]
+        assert gained == [["10.0.0.1", "p2"]]
+        assert after == []
+
+
+def test_a_watcher_that_does_not_begin_says_so(monkeypatch):
+    monkeypatch.setattr(addresses, "READY_S", 0.05)
+    watcher, asked = AddressWatcher(Timeline()), threading.Event()
+    monkeypatch.setattr(watcher, "_dump", lambda: asked.wait(5.0) and [])
+    threading.Timer(0.2, asked.set).start()
+    with pytest.raises(LabError, match=r"did not begin within 0\.05 s"), watcher:
+        pass
+
+
+def test_a_watcher_that_does_not_end_says_so(monkeypatch):
+    monkeypatch.setattr(addresses, "STOP_S", 0.05)
+    timeline = Timeline()
+    watcher, held = AddressWatcher(timeline), threading.Event()
+    monkeypatch.setattr(watcher, "_watch", lambda _: held.wait(5.0))
+    with pytest.raises(LabError, match=r"did not read to the end within 0\.05 s"), watcher:
+        pass
+    held.set()
+    assert len(timeline.events("watch-gap")) == 1
 
 
 def test_a_namespace_that_is_not_there():

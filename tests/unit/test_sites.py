@@ -73,7 +73,7 @@ def test_addresses_of_a_guest(tmp_path):
         "[2026-11-22T08:31:03.250000] 4: p2    inet6 fd00::12/64 scope global nodad \\    valid",
         "[2026-11-22T08:31:04.500000] Deleted 3: p1    inet 10.0.0.11/24 scope global p1\\    v",
         "[2026-11-22T08:31:05.000000] 4: p2    inet6 fd00::12/64 scope global nodad \\    again",
-        "[2026-11-22T08:31:05.000000] 4: p2    inet 192.0.2.1/32 scope global p2\\    our mark",
+        "[2026-11-22T08:31:05.000000] 1: lo    inet 192.0.2.1/32 scope global lo\\    our mark",
         "2: mgmt0    inet 169.254.0.2/30 scope link mgmt0\\       valid_lft forever",
         "[2026-11-22T08:31:06.000000] something else",
     ):
