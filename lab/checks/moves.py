@@ -95,7 +95,7 @@ def unannounced(host: str, address: str) -> Look:
         if not faults:
             return unknown("No fault was recorded.")
         began = faults[0]["t"]
-        ends = [e["t"] for e in timeline.events("fault")
+        ends = [e["t"] for e in timeline.events("fault", faults[0]["where"])
                 if e["phase"] == "end" and e["name"] == faults[0]["name"]]  # fmt: skip
         until = min([*ends, scenario_end(timeline)])
         told = [e["t"] for e in claims(timeline, address)
@@ -160,7 +160,7 @@ def front_restarted() -> Look:
                 if e["what"] in ("died", "restarted") and e["t"] <= end]  # fmt: skip
         if not said:
             return unknown("The virtual port was not seen to die.")
-        if said[-1]["what"] == "died":
+        if "died" in {e["where"]: e["what"] for e in said}.values():  # the last word of each
             return failed("The virtual port died and was not started again.")
         first = next(e["t"] for e in said if e["what"] == "died")
         took = (next(e["t"] for e in said if e["what"] == "restarted") - first) * 1000
