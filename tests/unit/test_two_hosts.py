@@ -151,6 +151,8 @@ CASES = [
     ("redirected_at_login", ("h1", VIRTUAL, P2), "pass", [*LOGINS, login(9, to=f"{P3}:3260")]),
     ("redirected_at_login", ("h1", VIRTUAL, P3), "fail", [*LOGINS, login(9, to=f"{P3}:3260")]),
     ("redirected_at_login", ("h1", VIRTUAL), "pass", [login(0, P2, "0x0000", None), *LOGINS]),
+    ("redirected_at_login", ("h1", VIRTUAL), "pass",
+     [*LOGINS, session(9, "after", "h2", current=f"{VIRTUAL}:3260")]),
     ("redirected_at_login", ("h1", VIRTUAL), "fail",
      [*LOGINS, *SESSIONS, session(9, "after", sid=2, current=f"{VIRTUAL}:3260")]),
     ("discovery_hides_ports", ("h1", VIRTUAL), "fail",
@@ -159,7 +161,8 @@ CASES = [
      [DISCOVERY, {**DISCOVERY, "t": 1, "portals": [f"{P2}:3260"]}]),
     # The first fault of two counts; the login at another portal and before it do not.
     ("new_login", ("h1", VIRTUAL), "pass", [*NEW, {**FAULT, "t": 8}]),
-    ("new_login", ("h1", VIRTUAL), "pass", [{**FAULT, "t": 4, "phase": "end"}, *NEW]),
+    ("new_login", ("h1", VIRTUAL), "fail",
+     [{**FAULT, "t": 4, "phase": "end"}, login(4.5), FAULT, session(7, "after")]),
     ("new_login", ("h1", VIRTUAL), "fail", [FAULT, login(4), login(6, P2), session(7, "after")]),
     ("new_login", ("h1", VIRTUAL), "pass",
      [*NEW[:2], session(6.5, "during", state="FREE"), session(7, "after")]),
