@@ -73,7 +73,7 @@ from test_checks import EXAMPLES, timeline_of
 from lab import checks
 from lab.checks import Verdict, judge, measures
 from lab.report.run import Run
-from lab.report.story import figures, sentences
+from lab.report.story import figures, sentences, steps
 
 OTHER = "h9"
 OF_ONE_HOST = {name: one for name, one in EXAMPLES.items() if one[0][:1] == ("h1",)}
@@ -247,6 +247,9 @@ CASES = [
      [address(1, "a"), address(1, "a", ip=IP2), CUT, address(3, "b"), address(3, "b", ip=IP2)]),
     ("fenced_before_moved", (), "fail",
      [address(1, "a"), address(1, "c", ip=IP2), CUT, address(3, "b"), address(3, "b", ip=IP2)]),
+    ("fenced_before_moved", (), "fail",
+     [event(0, "a", "clock", within_ms=1.5), address(1, "a"), address(3, "b"),
+      event(3.001, "c", "power", what="off")]),
     # That it was cut once does not count for the second time.
     ("fenced_before_moved", (), "fail",
      [address(1, "a"), CUT, address(3, "b"), event(3.5, "b", "power", what="off"),
@@ -259,6 +262,8 @@ CASES = [
      [*LOST, *AWAY, {**announced(5.1), "address": IP2}]),
     ("unannounced", ("h1", VIRTUAL), "fail",
      [*LOST, *AWAY, announced(5.1), fault(4.2, "end", where="p1")]),
+    ("unannounced", ("h1", VIRTUAL), "fail",
+     [*LOST, *AWAY, announced(5.1), fault(5.05, "end", where="h1")]),
     ("controller_restarted", (2,), "fail", DIED),
     ("controller_restarted", (2,), "pass",
      [*DIED, said(2, "died"), said(2.1, "started"), said(2.2, "settled")]),
@@ -283,6 +288,7 @@ CASES = [
      [*MOVED, message(11, portal=P2), message(12, where="h2"), message(13, where="h3")]),
     ("dropped_after_grace", ("h1", 5), "pass", [*IGNORED, hung_up(2, "host", P2)]),
     ("dropped_after_grace", ("h1", 5), "pass", [*IGNORED, message(3)]),
+    ("dropped_after_grace", ("h1", 5), "pass", [*IGNORED, {**logout(3), "where": "h2"}]),
     ("dropped_after_grace", ("h1", 5), "fail", changed(IGNORED, 4, portal=f"{P2}:3260")),
     ("dropped_after_grace", ("h1", 5), "unknown", changed(IGNORED, 3, t=7)),
     ("dropped_after_grace", ("h1", 5), "unknown", changed(IGNORED, 3, status="EIO")),
@@ -475,6 +481,48 @@ class TestReport:
         run = run_of(*TWO_HOSTS, io(0.5, "EIO", host="h2"))
         assert {h: round(g[0].ms) for h, g in run.gaps.items()} == {"h1": 100, "h2": 600}
         assert "The longest time without a completed operation was 600 ms." in sentences(run)
+
+    def test_zero_is_the_first_load(self):
+        assert run_of(*STEADY, *of("h2", STEADY, 5)).origin == 0
+
+    def test_a_host_without_io_has_no_gap(self):
+        events = [*STEADY, *of("h2", load(0, 9))]
+        assert (
+            set(run_of(*events).gaps) == set(measures(timeline_of(*events))["stall_ms"]) == {"h1"}
+        )
+
+    def test_which_port_served_each_host_and_until_when(self):
+        run = run_of(
+            CONFIG, address(0, "p2", ip=P2), login(1, P1, "0x0000", None),
+            login(3, P2, "0x0000", None), session(5, "after", current=f"{P3}:3260"),
+            session(1, "before", "h2", current=f"{P2}:3260"), address(6, "p2", "del", P2),
+            address(6, "p3", ip=P2), moment(9, "done"),
+        )  # fmt: skip
+        served = {h: [(s.begin, s.end, s.port) for s in found] for h, found in run.served.items()}
+        assert served["h1"] == [(1, 3, "p1"), (3, 6, "p2"), (6, run.end, "p3")]
+        assert served["h2"] == [(1, 6, "p2"), (6, run.end, "p3")]
+
+    def test_announcements_of_two_addresses_at_once_are_two(self):
+        same = [claim(5, MACS["p2"]), claim(5.0001, MACS["p2"]), claim(5, MACS["p2"], ip=IP2)]
+        assert [e["address"] for e in run_of(*same).announced] == [VIRTUAL, IP2]
+
+    def test_logins_are_told_of_the_fault_that_they_followed(self):
+        told = sentences(run_of(CONFIG, fault(1), login(2, P1, "0x0000", None), fault(3),
+                                login(5, P3, "0x0000", None), moment(9, "done")))  # fmt: skip
+        assert [line for line in told if "logged in" in line] == [
+            "h1 logged in at 10.0.0.11 (p1) 1.00 s after that.",
+            "h1 logged in at 10.0.0.13 (p3) 2.00 s after that.",
+        ]
+
+    def test_each_host_is_judged_by_its_own_load(self):
+        run = run_of(*STEADY, *of("h2", STEADY, 5))
+        assert {h: round(g[0].ms) for h, g in run.gaps.items()} == {"h1": 100, "h2": 100}
+
+    def test_the_gap_of_each_host_is_told_among_the_steps(self):
+        run = run_of(*TWO_HOSTS, fault(0.15), fault(0.9, where="p2"))
+        first, second = ([s["who"] for s in steps(run, f, f.begin + 1)] for f in run.faults)
+        assert "h2" in first
+        assert "h2" not in second
 
     def test_a_fault_ends_with_its_own_end(self):
         both = [fault(1), fault(2, where="p2"), fault(3, "end", where="p2"),
