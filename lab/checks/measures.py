@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from lab.checks.address import owners_at, ownership
-from lab.checks.disk import acknowledged, load_intervals, longest_gap
+from lab.checks.disk import acknowledged, load_intervals, longest_gap, no_lost_writes
+from lab.checks.verdict import Verdict
 from lab.portal import ip_of
 from lab.timeline import Timeline
 
@@ -32,13 +33,16 @@ def measures(timeline: Timeline) -> dict[str, Any]:
         if seconds > 0:
             under = sum(1 for t in done if any(s.begin <= t <= s.end for s in spans))
             iops[host] = round(under / seconds, 1)
+    wrote = [host for host in hosts if acknowledged(timeline, host)]
+    found = {no_lost_writes(host)(timeline).verdict for host in wrote}
+    known = bool(verified) and (Verdict.FAIL in found or Verdict.UNKNOWN not in found)
     return {
         "stall_ms": stalls,
         "iops": iops,
         "acked_writes": sum(len(acknowledged(timeline, host)) for host in hosts),
         "io_errors": sum(e["status"] != "ok" for e in io),
-        "lost_writes": sum(len(e["lost"]) for e in verified) if verified else None,
-        "torn_writes": sum(len(e["torn"]) for e in verified) if verified else None,
+        "lost_writes": sum(len(e["lost"]) for e in verified) if known else None,
+        "torn_writes": sum(len(e["torn"]) for e in verified) if known else None,
         "logins": len(timeline.events("login")),
         "address_move_ms": address_moves(timeline),
     }

@@ -96,7 +96,7 @@ def unannounced(host: str, address: str) -> Look:
         if not faults:
             return unknown("No fault was recorded.")
         began = faults[0]["t"]
-        ends = [e["t"] for e in timeline.events("fault")
+        ends = [e["t"] for e in timeline.events("fault", faults[0]["where"])
                 if e["phase"] == "end" and e["name"] == faults[0]["name"]]  # fmt: skip
         until = min([*ends, scenario_end(timeline)])
         told = [e["t"] for e in claims(timeline, address)
