@@ -161,7 +161,7 @@ def front_restarted() -> Look:
                 if e["what"] in ("died", "restarted") and e["t"] <= end]  # fmt: skip
         if not said:
             return unknown("No death of the front was recorded.")
-        if said[-1]["what"] == "died":
+        if "died" in {e["where"]: e["what"] for e in said}.values():  # the last word of each
             return failed("The front died and was not started again.")
         first = next(e["t"] for e in said if e["what"] == "died")
         took = (next(e["t"] for e in said if e["what"] == "restarted") - first) * 1000

@@ -158,7 +158,8 @@ def dropped_after_grace(host: str, grace_s: float) -> Look:
             return failed(f"{text}, not the array.")
         if not grace_s <= after <= grace_s + DROP_LATE_S:
             return failed(f"{text}; the grace time is {grace_s:g} s.")
-        done = [e for e in timeline.events("io", host) if began < e["t"] < end["t"]]
+        done = [e for e in timeline.events("io", host)
+                if e["status"] == "ok" and began < e["t"] < end["t"]]  # fmt: skip
         if not done:
             return unknown(f"{text}, but no I/O between shows that the host kept the connection.")
         return passed(f"{text}; {len(done)} operations completed in between.")

@@ -207,8 +207,11 @@ def new_login(host: str, portal: str) -> Look:
         text = f"The login of {host} at {good[0]['portal']} was answered {good[0]['status']}"
         if not after:
             return unknown(f"{text}, but no session was recorded after that.")
-        if after[-1]["state"] != "LOGGED_IN":
-            return failed(f"{text}, but its session is {after[-1]['state']}.")
+        # A host may have several sessions; all those of the last look at it must be up.
+        last = [e for e in after if e["moment"] == after[-1]["moment"]]
+        down = [e for e in last if e["state"] != "LOGGED_IN"]
+        if down:
+            return failed(f"{text}, but its session is {down[0]['state']}.")
         return passed(f"{text}; its session is at {after[-1]['current']}.")
 
     return look

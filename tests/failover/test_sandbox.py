@@ -193,7 +193,7 @@ def test_an_ordinary_user_needs_no_sudo(lab_command, tmp_path_factory):
     if os.geteuid() != 0:
         pytest.skip("already run by an ordinary user")
     user = 54321
-    everyone = [LAB, ROOT / "lab" / "cli.py"]
+    everyone = [LAB, ROOT / "lab" / "cli" / "main.py"]
     look = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
     for path in everyone:
         seen = subprocess.run([*look, "test", "-r", str(path)], check=False)

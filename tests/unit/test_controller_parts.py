@@ -44,7 +44,7 @@ def test_config_is_read_and_spelled_in_one_way(tmp_path):
         ({"ports": None}, "c.json"),
         ({"drained": ["p9"]}, "p9"),
         ({"virtual_at": "p9"}, "p9"),
-        ({"addresses": [{"address": "10.0.0.300/24", "home": "p1"}]}, "no address"),
+        ({"addresses": [{"address": "10.0.0.300/24", "home": "p1"}]}, "is not an IP address"),
         ({"addresses": [{"address": "10.0.0.3/24"}]}, "home"),
         ({"addresses": [{"address": "10.0.0.3/99", "home": "p1"}]}, "prefix"),
         ({"probe": {"interval_ms": 0}}, "probe"),

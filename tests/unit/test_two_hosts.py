@@ -480,7 +480,7 @@ class TestReport:
     def test_the_gaps_of_each_host(self):
         run = run_of(*TWO_HOSTS, io(0.5, "EIO", host="h2"))
         assert {h: round(g[0].ms) for h, g in run.gaps.items()} == {"h1": 100, "h2": 600}
-        assert "The longest time without a completed operation was 600 ms." in sentences(run)
+        assert "The longest gap in completed I/O was 600 ms." in sentences(run)
 
     def test_zero_is_the_first_load(self):
         assert run_of(*STEADY, *of("h2", STEADY, 5)).origin == 0
@@ -510,8 +510,8 @@ class TestReport:
         told = sentences(run_of(CONFIG, fault(1), login(2, P1, "0x0000", None), fault(3),
                                 login(5, P3, "0x0000", None), moment(9, "done")))  # fmt: skip
         assert [line for line in told if "logged in" in line] == [
-            "h1 logged in at 10.0.0.11 (p1) 1.00 s after that.",
-            "h1 logged in at 10.0.0.13 (p3) 2.00 s after that.",
+            "h1 logged in at 10.0.0.11 (p1) 1.00 s after the fault.",
+            "h1 logged in at 10.0.0.13 (p3) 2.00 s after the fault.",
         ]
 
     def test_each_host_is_judged_by_its_own_load(self):
@@ -539,8 +539,8 @@ class TestReport:
         told = sentences(run_of(CONFIG, HOME, fault(1), *move(1.01, "p1", "p2"), fault(2),
                                 *move(2.04, "p2", "p1"), moment(9, "done")))  # fmt: skip
         assert [line for line in told if "was up on" in line] == [
-            f"{VIRTUAL} was up on p2 20.0 ms after that.",
-            f"{VIRTUAL} was up on p1 50.0 ms after that.",
+            f"{VIRTUAL} was up on p2 20.0 ms after the fault.",
+            f"{VIRTUAL} was up on p1 50.0 ms after the fault.",
         ]
 
     def test_the_first_login_of_each_host_is_told(self):
