@@ -80,4 +80,12 @@ def ip_of(text: str) -> str:
     try:
         return Portal.parse(text.split("/")[0]).address
     except BadInput:
-        return re.sub(r":\d+$", "", text.split(",")[0].split("/")[0].strip())
+        bare = text.split(",")[0].split("/")[0].strip()
+        if bare.startswith("["):
+            bare = bare[1:].split("]")[0]
+        elif bare.count(":") == 1:
+            bare = bare.split(":")[0]
+        try:
+            return str(ipaddress.ip_address(bare))
+        except ValueError:
+            return bare

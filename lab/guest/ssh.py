@@ -210,7 +210,7 @@ class SshProcess:
         try:
             _send(self._channel, line.encode() + b"\n", what, SEND_S)
         except _GONE:
-            raise LabError(f"{where}: `{self._shown}` has ended; not told {line!r}") from None
+            raise LabError(f"{where}: `{self._shown}` has ended; cannot send {line!r}") from None
 
     def close_input(self) -> None:
         """See Process."""

@@ -143,6 +143,14 @@ class LabHost:
             raise LabError(f"{self.name} has no session ({moment})")
         return found[0]
 
+    @property
+    def address(self) -> str:
+        """The address that serves its first session now; nothing is recorded. LabError if none."""
+        found = self.initiator.sessions()
+        if not found:
+            raise LabError(f"{self.name} has no session")
+        return found[0].address
+
     def start_writing(self, blocks: int = 1024, *, durable: bool = False) -> None:
         """Record the session as "before" and write to its disk until stop_writing().
 

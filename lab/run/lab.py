@@ -23,7 +23,7 @@ from lab.array.policy import Policy
 from lab.array.single import SingleArray
 from lab.array.site import GuestSite, Site
 from lab.commands import LocalRunner, Runner
-from lab.errors import unknown
+from lab.errors import BadInput, unknown
 from lab.folder import Folder
 from lab.guest.image import Image
 from lab.guest.kernel_host import GuestSpace, KernelHost, mac_of
@@ -96,7 +96,7 @@ class Lab(AbstractContextManager["Lab"]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.mark(TAKE_DOWN)
+        self.timeline.add("lab", "moment", name=TAKE_DOWN)
         # With the first error as context: a failing clean-up must not hide it.
         self._undo.__exit__(kind, error, trace)
 
@@ -285,9 +285,15 @@ class Lab(AbstractContextManager["Lab"]):
         """The first `count` hosts of the topology; BadInput if it has fewer."""
         return [self.host(place) for place in range(count)]
 
-    def mark(self, moment: str) -> None:
-        """Put `moment` on the timeline, for checks that judge the events before it."""
-        self.timeline.add("lab", "moment", name=moment)
+    def mark(self, moment: str, *, later_s: float = 0.0) -> None:
+        """Put `moment` on the timeline, for checks that judge the events before it.
+
+        With `later_s` the moment is that many seconds from now; the scenario must go on until then.
+        BadInput for the name of the lab's own moment, which is its take-down.
+        """
+        if moment == TAKE_DOWN:
+            raise BadInput(f"the moment {moment!r} is the lab's own; choose another name")
+        self.timeline.add("lab", "moment", name=moment, t=time.time() + later_s)
 
     def switch_end(self, name: str) -> str:
         """The switch's interface of the cable of port or host `name`, or the first switch's one of

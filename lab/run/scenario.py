@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -54,8 +53,12 @@ class Scenario:
         """
         found = []
         for name in engines.ENGINES:
-            with contextlib.suppress(BadInput):
+            try:
                 found += [name] if not self.lacking(name) else []
+            except BadInput:
+                # Another engine must not take the place of the usual one unnoticed.
+                if name == engines.DEFAULT:
+                    raise
         return tuple(found)
 
     def lacking(self, target: str) -> list[str]:

@@ -20,7 +20,7 @@ from lab.scenarios.promises import TAKEOVER_BUDGET_MS, under_load, undisturbed
 def control_no_controller(lab: Lab) -> Iterable[Check]:
     """port-takeover with the controller switched off: nobody moves the address."""
     h1 = under_load(lab)
-    address = h1.session("before").address
+    address = h1.address
     pulled = lab.begin(cable_pulled(lab, lab.array.port_of(address)))
     lab.observe_for(4 * TAKEOVER_BUDGET_MS / 1000)
     lab.end(pulled)

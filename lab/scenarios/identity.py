@@ -136,7 +136,7 @@ def reservation_kept_by_relogin(lab: Lab) -> Iterable[Check]:
     """
     _notice_soon(lab.host())
     h1 = _reserved(lab)
-    old = h1.session("before").address
+    old = h1.address
     drain(lab, lab.array.port_of(old))
     h1.keeps_writing()
     _look(lab, "moved")
@@ -218,7 +218,7 @@ def size_after_relogin(lab: Lab) -> Iterable[Check]:
     h1 = lab.host()
     _notice_soon(h1)
     loads = _every_disk(lab)
-    lost = h1.session("before").address
+    lost = h1.address
     lab.begin(cable_pulled(lab, lab.array.port_of(lost)))
     moved = _all_moved(lab, loads, RELOGIN_BUDGET_MS)
     return [
@@ -241,7 +241,7 @@ def control_reservation_orphaned(lab: Lab) -> Iterable[Check]:
     _notice_soon(lab.host())
     h1 = _reserved(lab)
     try_to_write(h1, "before")
-    lost = h1.session("before").address
+    lost = h1.address
     lab.begin(cable_pulled(lab, lab.array.port_of(lost)))
     wait_for(
         f"{h1.name} to be back at another port",

@@ -153,7 +153,7 @@ def redirect_malformed(lab: Lab) -> Iterable[Check]:
 def redirect_ipv6(lab: Lab) -> Iterable[Check]:
     """IPv6: a host is redirected to a bracketed address, asked to log out, redirected again."""
     h1 = under_load(lab)
-    old = h1.session("before").address
+    old = h1.address
     drain(lab, lab.array.port_of(old))
     h1.keeps_writing()
     h1.stop_and_verify()

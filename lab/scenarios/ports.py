@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 
@@ -144,13 +145,17 @@ def second_failure(lab: Lab) -> Iterable[Check]:
 
 def _lose_all_ports(
     lab: Lab, replacement_s: int, noticed: str, has_noticed: Callable[[LabHost], bool]
-) -> LabHost:
-    """All ports are down under load, for DOWN_S and until the host `has_noticed`."""
+) -> tuple[LabHost, float]:
+    """All ports are down under load, for DOWN_S and until the host `has_noticed`.
+
+    Returns the host, and for how many seconds the ports were down.
+    """
     h1 = lab.host()
     h1.open_iscsi.configure("node.session.timeo.replacement_timeout", str(replacement_s))
     h1.open_iscsi.configure("node.conn[0].timeo.noop_out_interval", "1")
     h1.open_iscsi.configure("node.conn[0].timeo.noop_out_timeout", "1")
     under_load(lab)
+    began = time.monotonic()
     pulled = [lab.begin(cable_pulled(lab, port.name)) for port in lab.array.spec.ports]
     lab.observe_for(DOWN_S)
     wait_for(
@@ -162,13 +167,15 @@ def _lose_all_ports(
     )
     for number in pulled:
         lab.end(number)
+    down_s = round(time.monotonic() - began, 1)
     h1.keeps_writing()
     h1.stop_and_verify()
-    return h1
+    return h1, down_s
 
 
 def _lost_its_session(host: LabHost) -> bool:
-    return all(session.state != "LOGGED_IN" for session in host.initiator.sessions())
+    found = host.initiator.sessions()
+    return bool(found) and all(session.state != "LOGGED_IN" for session in found)
 
 
 def _had_an_error(host: LabHost) -> bool:
@@ -181,10 +188,10 @@ def _had_an_error(host: LabHost) -> bool:
 )
 def all_ports_lost(lab: Lab) -> Iterable[Check]:
     """All ports die, and return before the host gives its disk up (replacement_timeout)."""
-    h1 = _lose_all_ports(lab, 120, "lose its session", _lost_its_session)
+    h1, down_s = _lose_all_ports(lab, 120, "lose its session", _lost_its_session)
     return [
         new_login(h1.name, lab.array.virtual),
-        *undisturbed(h1.name, (DOWN_S + NOTICED_S) * 1000 + RELOGIN_BUDGET_MS),
+        *undisturbed(h1.name, down_s * 1000 + RELOGIN_BUDGET_MS),
     ]
 
 
@@ -194,7 +201,7 @@ def all_ports_lost(lab: Lab) -> Iterable[Check]:
 )
 def all_ports_lost_for_long(lab: Lab) -> Iterable[Check]:
     """All ports are down for longer than replacement_timeout: I/O errors, then I/O again."""
-    h1 = _lose_all_ports(lab, REPLACEMENT_S, "give its disk up", _had_an_error)
+    h1, _ = _lose_all_ports(lab, REPLACEMENT_S, "give its disk up", _had_an_error)
     return [
         recovered_after_errors(h1.name, 100),
         new_login(h1.name, lab.array.virtual),
@@ -207,16 +214,20 @@ def all_ports_lost_for_long(lab: Lab) -> Iterable[Check]:
 
 
 def _flap(lab: Lab, times: int = 4) -> list[Check]:
-    """The port of a host and of the virtual address goes down and up, again and again."""
+    """The port of a host and of the virtual address goes down and up, again and again.
+
+    Each return begins the hold time anew.
+    """
     h1, home = under_load(lab), _home(lab)
     for left in reversed(range(times)):
         pulled = lab.begin(cable_pulled(lab, home))
         lab.observe_for(HOLD_S / 8)
-        if not left:
-            # From here on the port stays up: after the hold time its addresses may return.
-            lab.mark(FLAPPED)
         lab.end(pulled)
+        if not left:
+            # The port stays up now. Its addresses may return after the hold time, and no sooner.
+            lab.mark(FLAPPED, later_s=lab.setup.policy.hold_s * 0.9)
         lab.observe_for(HOLD_S / 4)
+    lab.observe_for(HOLD_S)
     h1.keeps_writing()
     h1.stop_and_verify()
     return [

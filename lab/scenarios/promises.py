@@ -69,7 +69,7 @@ def lose_serving_port(lab: Lab) -> tuple[LabHost, str]:
     """Kill the port that serves the first host under load, and read the host's writes back.
     Returns the host, and the address that served it."""
     h1 = under_load(lab)
-    address = h1.session("before").address
+    address = h1.address
     lose_port(lab, lab.array.port_of(address), h1)
     h1.stop_and_verify()
     return h1, address

@@ -63,7 +63,7 @@ def _move_on_request(lab: Lab, time2wait_s: int, *, asked: bool = True) -> list[
         # Both sides must want less than the default, as the greater value counts.
         h1.open_iscsi.configure("node.session.iscsi.DefaultTime2Wait", str(time2wait_s))
     under_load(lab)
-    old = h1.session("before").address
+    old = h1.address
     if asked:
         drain(lab, lab.array.port_of(old))
     else:
@@ -118,7 +118,7 @@ def request_ignored(lab: Lab) -> Iterable[Check]:
     continues after the connection was dropped.
     """
     h1 = under_load(lab)
-    old = h1.session("before").address
+    old = h1.address
     frozen = lab.begin(initiator_frozen(lab, h1.name))
     lab.array.tell(command="drain", port=lab.array.port_of(old))
     lab.array.relay.wait("dropped", seconds=GRACE_S + 10.0)

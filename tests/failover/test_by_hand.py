@@ -60,7 +60,7 @@ def test_orders_are_followed_and_the_lab_is_judged(up, tmp_path):
     for words, said in (
         (("pull", port), "is out already"),
         (("plug", "p7"), f"those that are: {port}"),
-        (("pull", "p7"), "there are those of p1, p2, p3, h1, h2"),
+        (("pull", "p7"), "there are p1, p2, p3, h1, h2"),
         (("drain", "p7"), "'p7' is not one of p1, p2, p3"),
         (("move-vip", port), "cannot take the virtual address"),
     ):

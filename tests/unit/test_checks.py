@@ -253,3 +253,21 @@ def test_who_is_asked_at_the_take_down_need_not_follow():
     later = [*good, {"t": end + 1, "where": "lab", "kind": "moment", "name": "take-down"},
              {**asked, "t": end + 2}]  # fmt: skip
     assert checks.FACTORIES[name](*args)(timeline_of(*later)).verdict == "pass"
+
+
+@pytest.mark.parametrize(
+    ("told", "meant"),
+    [
+        ("10.0.0.1:abc", "10.0.0.1"),
+        ("10.0.0.1:", "10.0.0.1"),
+        ("10.0.0.1:99999", "10.0.0.1"),
+        ("[fd00::1]:0", "fd00::1"),
+        ("[fd00::1]:65536,1", "fd00::1"),
+        ("[fd00::1", "fd00::1"),
+        ("array.example:3260", "array.example"),
+    ],
+)
+def test_a_malformed_portal_keeps_its_address(told, meant):
+    """Hosts follow such answers, so a check must not take the address for another one."""
+    assert ip_of(told) == meant
+    assert ip_of(ip_of(told)) == meant

@@ -127,7 +127,7 @@ def test_a_program_that_does_not_read_is_not_waited_for_for_ever(guest, tmp_path
 def test_nothing_is_told_after_the_input_was_closed(guest, tmp_path):
     process = guest.runner.start(["x"], log=tmp_path / "log")
     process.close_input()
-    with pytest.raises(LabError, match="a1: `x` has ended; not told 'two'"):
+    with pytest.raises(LabError, match="a1: `x` has ended; cannot send 'two'"):
         process.send("two")
 
 
