@@ -123,6 +123,8 @@ class SingleArray(Array):
         if self._policy.redirect != "none":
             first = self.address_of(next(iter(self._policy.fixed.values()), self.spec.home.name))
         self._stack.open({None: first})
+        # It ends before the relay, or hosts that lose their connections there would log in again.
+        self._undo.callback(self._stack.front.stop)
         self._watchdog = Watchdog(self._stack.front, self._stack.front_said)
         self._undo.callback(self._watchdog.let_go)
         self._watchdog.start()
