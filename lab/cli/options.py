@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 Release = Annotated[str, typer.Option("--release", help="Debian release of the hosts.")]
-Out = Annotated[Path | None, typer.Option("--out", help="Run folder; it must not exist yet.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Run folder; new or empty.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Initiator = Annotated[
     str, typer.Option("--initiator", help="Initiator of the hosts: open-iscsi or libiscsi.")

@@ -79,7 +79,7 @@ def find(folder: Path | None, runs: Path) -> Path:
     """
     if folder is not None:
         if not _is_up(folder):
-            raise BadInput(f"{folder}: no lab is up there; start one with `lab up --out {folder}`")
+            raise BadInput(f"{folder}: no lab is up there; `lab up` starts one in a new folder")
         return folder
     up = [one.parent for one in sorted(runs.glob(f"*/{SOCKET}")) if _is_up(one.parent)]
     if not up:
