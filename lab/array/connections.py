@@ -1,22 +1,24 @@
-"""Which host is connected to which portal, according to the array's kernel."""
+"""How many connections hosts have to each port of an array."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
-from lab.commands import Runner
+from lab.array.array import Array
 from lab.portal import Portal
+from lab.timeline import Timeline
 
 
-def portals_by_peer(runner: Runner, portals: Collection[str]) -> dict[str, list[str]]:
-    """For each host's address: those of `portals` that it has TCP connections to.
+def count_connections(array: Array, timeline: Timeline, moment: str) -> dict[str, int]:
+    """The number of TCP connections to each port, also put on `timeline` with `moment`.
 
-    A portal appears once per connection. Read by ss(8): an engine's own list does not tell.
+    Read from the array's kernel by ss(8): an engine's own list does not tell the address.
     """
-    ends: dict[str, list[str]] = {}
-    out = runner.run(["ss", "-tnH", "state", "established"]).output
-    for line in out.splitlines():
-        local, peer = (str(Portal.parse(end)) for end in line.split()[2:4])
-        if local in portals:
-            ends.setdefault(Portal.parse(peer).address, []).append(local)
-    return ends
+    spec = array.spec
+    ports = {Portal(str(a.ip)): p.name for p in spec.ports for a in p.addresses}
+    counts = {port.name: 0 for port in spec.ports}
+    listed = array.runner.run(["ss", "-tnH", "state", "established"]).output
+    for line in listed.splitlines():
+        port = ports.get(Portal.parse(line.split()[2]))
+        if port:
+            counts[port] += 1
+    timeline.add(spec.name, "connections", moment=moment, ports=counts)
+    return counts

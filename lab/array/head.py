@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +54,6 @@ class Head:
         # Rules and routes for all addresses, but no address: the controller orders these.
         self._placing = placing_script(config, with_addresses=False, quick=policy.controller)
         self._power = threading.Lock()
-        self._undo = ExitStack()
         self.powered = True
 
     def _config(self) -> dict[str, Any]:
@@ -82,7 +80,6 @@ class Head:
 
     def start(self) -> None:
         """Start all parts of the head; returns when its agent runs."""
-        self._undo.callback(self.stack.stop)
         self.stack.start(self._placing)
         self._open()
 
@@ -90,11 +87,10 @@ class Head:
         self.stack.open(self._answers)
         path = self.site.put("agent.json", json.dumps(self._config()))
         told: list[str] = []
-        agent = self.site.start_module(
+        self.site.start_module(
             "lab.controller.head_agent", str(path), log=self._logs / "agent.log",
             on_line=told.append,
         )  # fmt: skip
-        self._undo.callback(agent.kill)
         wait_for(f"the agent of {self.spec.name}", lambda: bool(told), seconds=READY_SECONDS)
 
     def cut(self) -> None:
@@ -117,19 +113,15 @@ class Head:
     def power_cut(self) -> None:
         """Cut its power, and clean up after it."""
         self.cut()
-        self._undo.pop_all()
         self.stack.power_cut()
 
     def power_on(self) -> None:
         """Boot it again; returns when its agent runs."""
-        self._undo.pop_all()
         self.stack.power_cut()  # clean up, also after cut() alone
         self.powered = True
-        self._undo.callback(self.stack.stop)
         self.stack.power_on(self._placing)
         self._open()
 
     def stop(self) -> None:
         """End all parts of the head, at once, with its kernel."""
-        self._undo.pop_all()
         self.stack.stop()

@@ -18,7 +18,7 @@ from lab.array.policy import Policy
 from lab.array.site import Site
 from lab.array.supervisor import Supervisor
 from lab.commands import Runner
-from lab.errors import BadInput, LabError
+from lab.errors import BadInput, LabError, unknown
 from lab.timeline import Event, Timeline
 from lab.topology.heads import HeadsTopo
 from lab.waiting import wait_for
@@ -142,6 +142,8 @@ class HeadArray(Array):
 
     def interface(self, port: str) -> str:
         """See Array: as the kernel of the port's head calls it."""
+        if port not in self.heads:
+            raise unknown("port", port, self.heads)
         return self.heads[port].stack.interface(port)
 
     def owners(self, address: str) -> set[str]:

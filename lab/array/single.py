@@ -122,9 +122,9 @@ class SingleArray(Array):
         first = None
         if self._policy.redirect != "none":
             first = self.address_of(next(iter(self._policy.fixed.values()), self.spec.home.name))
-        self._stack.open({None: first})
         # It ends before the relay, or hosts that lose their connections there would log in again.
         self._undo.callback(self._stack.front.stop)
+        self._stack.open({None: first})
         self._watchdog = Watchdog(self._stack.front, self._stack.front_said)
         self._undo.callback(self._watchdog.let_go)
         self._watchdog.start()
@@ -190,7 +190,6 @@ class SingleArray(Array):
 
     def power_on(self) -> None:
         """See Array."""
-        self._undo.callback(self._stack.stop)
         self._stack.power_on(self._placing())
         self._open()
 

@@ -100,10 +100,9 @@ class TargetStack:
 
     def open(self, answers: Mapping[str | None, str | None]) -> None:
         """Open the virtual port. `answers`: host address (None: any other) to data address (None:
-        the virtual port serves it)."""
+        the virtual port serves it). Who opens it ends it, by the front's stop()."""
         for host, portal in answers.items():
             self.front.steer(host, portal)
-        self._undo.callback(self.front.stop)
         virtual = [str(address.ip) for address in self._spec.virtual]
         self.front.start(virtual, self._targets, self.engine.local_portal)
 

@@ -29,7 +29,8 @@ class Watched(Protocol):
 class Watchdog:
     """Watches `watched` from start() to let_go(); `say` gets "died", "restarted", "not-restarted".
 
-    A restart that fails is tried again: the address it needs may be moving to another port.
+    A restart that fails is tried again, because the address it needs may be moving to another port.
+    After the last try `say` gets "given-up".
     """
 
     def __init__(self, watched: Watched, say: Callable[[dict[str, str]], None]) -> None:
@@ -55,10 +56,12 @@ class Watchdog:
                         return  # since it died
                     self._watched.kill()
                     self._watched.restart()
-            except LabError as refused:
+            except (LabError, OSError) as refused:
                 if not failures:
                     self._say({"what": "not-restarted", "why": str(refused)})
                 failures += 1
+                if failures == _TRIES:
+                    self._say({"what": "given-up", "why": str(refused)})
             else:
                 failures = 0
                 self._say({"what": "restarted"})

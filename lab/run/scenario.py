@@ -177,9 +177,8 @@ def check_fits(
 
 def _check_target(one: Scenario, target: str | None) -> None:
     """Raise BadInput if the engine `target` (None: any) cannot do what the scenario needs."""
-    able_to_all = not target and one.targets
-    lacking = one.lacking(target) if target else list(one.needs)
-    if lacking and not able_to_all:
+    lacking = one.lacking(target) if target else [] if one.targets else list(one.needs)
+    if lacking:
         able = f"--target {' or '.join(one.targets)}" if one.targets else "another target engine"
         what = " and ".join(f"{need} ({ABILITIES[need]})" for need in lacking)
         raise BadInput(f"scenario {one.name} needs {able}: {target or 'no engine'} lacks {what}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from lab.array.count import count_connections
+from lab.array.connections import count_connections
 from lab.array.policy import Policy
 from lab.array.port_relay import GRACE_S
 from lab.checks import (

@@ -2,6 +2,7 @@
 
 import threading
 
+from lab.array import watchdog
 from lab.array.watchdog import Watchdog
 from lab.errors import LabError
 from lab.waiting import wait_for
@@ -133,3 +134,24 @@ def test_it_is_not_started_behind_the_end():
     gate.set()
     wait_for("its thread to end", lambda: not watchdog._thread.is_alive(), seconds=5)
     assert port.calls == []
+
+
+def test_it_says_when_it_gives_up_and_minds_no_other_error(monkeypatch):
+    """Else a death would be the last that is heard, as if somebody still tried."""
+    monkeypatch.setattr(watchdog, "_TRIES", 3)
+    said: list[dict[str, str]] = []
+
+    class Broken:
+        running = False
+
+        def kill(self):
+            pass
+
+        def restart(self):
+            raise OSError("no more processes")
+
+    dog = Watchdog(Broken(), said.append)
+    dog.start()
+    wait_for("it to give up", lambda: said and said[-1]["what"] == "given-up", seconds=5)
+    dog.let_go()
+    assert [one["what"] for one in said] == ["died", "not-restarted", "given-up"]
