@@ -51,19 +51,27 @@ class Registry(Collection[str], Generic[K]):
             if not points:
                 raise BadInput(f"no {self.what} is installed; install this package: make setup")
             raise unknown(self.what, name, points)
-        place = f"{self.what} {name!r}"
         if len(points[name]) > 1:
             both = " and ".join(_origin(point) for point in points[name])
-            raise BadInput(f"{place}: {both} bring it; uninstall one")
-        (point,) = points[name]
+            raise BadInput(f"{self.what} {name!r}: {both} bring it; uninstall one")
+        return self._load(points[name][0])
+
+    def every(self) -> list[K]:
+        """All of them, whatever their names. Raises BadInput for one that cannot be imported."""
+        return [self._load(point) for same in self._points().values() for point in same]
+
+    def _load(self, point: EntryPoint) -> K:
+        place = f"{self.what} {point.name!r}: {_origin(point)}"
         try:
             found = point.load()
+        except BadInput:  # it has its place already
+            raise
         except (Exception, SystemExit) as wrong:
             reason = f"{type(wrong).__name__}: {wrong}"
-            raise BadInput(f"{place}: {_origin(point)} cannot be imported: {reason}") from wrong
+            raise BadInput(f"{place} cannot be imported: {reason}") from wrong
         if not isinstance(found, self._kind):
             wanted = f"{self._kind.__module__}.{self._kind.__qualname__}"
-            raise BadInput(f"{place}: {_origin(point)} is no {wanted}")
+            raise BadInput(f"{place} is no {wanted}")
         return found
 
 

@@ -6,15 +6,16 @@ import importlib
 import inspect
 import pkgutil
 from dataclasses import replace
-from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 
 from lab.errors import BadInput, unknown
+from lab.registry import Registry
 from lab.run.scenario import Scenario, place_of, registered
 from lab.topology import loading
 
-GROUP = "failover_lab.scenarios"
-"""The entry-point group for scenario modules of installed packages."""
+MODULES = Registry("failover_lab.scenarios", "module of scenarios", ModuleType, "")
+"""The modules in which installed packages have scenarios."""
 
 
 def catalogue() -> dict[str, Scenario]:
@@ -25,9 +26,7 @@ def catalogue() -> dict[str, Scenario]:
     ]
     for module in modules:
         importlib.import_module(module)
-    for entry in entry_points(group=GROUP):
-        loading.load_entry(entry)
-        modules.append(entry.module)
+    modules += [module.__name__ for module in MODULES.every()]
     within = tuple(f"{module}." for module in modules)
     return {n: s for n, s in registered.items() if f"{s.act.__module__}.".startswith(within)}
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import importlib.util
 import sys
 import traceback
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
 from lab.errors import BadInput, unknown
+from lab.registry import Registry
 from lab.topology import whole
 from lab.topology.topology import ArrayTopo, file_of, shown
 
-GROUP = "failover_lab.topologies"
-"""The entry-point group for topologies (subclasses of ArrayTopo) of installed packages."""
+TOPOLOGIES = Registry("failover_lab.topologies", "topology", type, "")
+"""The topologies of installed packages: subclasses of ArrayTopo."""
 
 
 def topology(name: str) -> ArrayTopo:
@@ -24,22 +24,21 @@ def topology(name: str) -> ArrayTopo:
     Raises BadInput if there is none, if the file cannot be imported or does not hold exactly one
     topology, and if the topology cannot be built.
     """
-    installed = {entry.name: entry for entry in entry_points(group=GROUP)}
     folder = Path(__file__).parents[2] / "topologies"
     known = sorted(p.stem for p in folder.glob("*.py") if p.stem != "__init__")
     if name in known:
         module = load_file(folder / f"{name}.py", "topology")
-    elif name in installed:
-        kind = load_entry(installed[name])
-        if not (isinstance(kind, type) and issubclass(kind, ArrayTopo)):
-            raise _bad_entry(installed[name], "it is no subclass of ArrayTopo")
+    elif name in TOPOLOGIES:
+        kind = TOPOLOGIES.find(name)
+        if not issubclass(kind, ArrayTopo):
+            raise BadInput(f"topology {name!r}: {kind.__qualname__} is no subclass of ArrayTopo")
         return build(kind)
     elif name.endswith(".py"):
         path = Path(name).absolute()
         # Do not import a file twice: it would register its scenarios twice.
         module = sys.modules.get(_module_name(path, "scenario")) or load_file(path, "topology")
     else:
-        raise unknown("topology", name, [*known, *installed], "one of your own is FILE.py")
+        raise unknown("topology", name, [*known, *TOPOLOGIES], "one of your own is FILE.py")
     found = kinds_in(module)
     if len(found) != 1:
         raise BadInput(f"{name}: it must hold one subclass of ArrayTopo, not {len(found)}")
@@ -55,24 +54,6 @@ def kinds_in(module: Any) -> list[type[ArrayTopo]]:
         and issubclass(kind, ArrayTopo)
         and kind.__module__ == module.__name__
     ]
-
-
-def load_entry(entry: EntryPoint) -> Any:
-    """Load the entry point `entry`; BadInput, with package and entry point, if that fails."""
-    try:
-        return entry.load()
-    except BadInput:
-        raise
-    except (Exception, SystemExit) as wrong:
-        raise _bad_entry(entry, f"it does not load: {_told(wrong)}") from wrong
-
-
-def _bad_entry(entry: EntryPoint, why: str) -> BadInput:
-    package = entry.dist.name if entry.dist else "an installed package"
-    return BadInput(
-        f"{package}: its entry point {entry.name} = {entry.value} ({entry.group}): {why}; "
-        "mend or uninstall it"
-    )
 
 
 def build(kind: type[ArrayTopo]) -> ArrayTopo:

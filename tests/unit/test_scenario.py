@@ -256,6 +256,7 @@ def package(tmp_path, monkeypatch):
     (info / "entry_points.txt").write_text(
         "[failover_lab.scenarios]\nextra = extra_lab_for_test\n"
         "[failover_lab.topologies]\nextra = extra_lab_for_test:Mine\nodd = extra_lab_for_test:odd\n"
+        "path = pathlib:Path\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path / "extra_lab_for_test.py"
@@ -268,11 +269,22 @@ def test_scenarios_and_topologies_of_an_installed_package(package):
     )
     assert find("first-of-mine").topology == "extra"
     assert [*topology("extra").initiators] == ["h2"]
-    with pytest.raises(BadInput, match="extra-lab: its entry point odd = .*no subclass"):
+    with pytest.raises(BadInput, match="topology 'odd': .* of extra-lab is no builtins.type"):
         topology("odd")
+    with pytest.raises(BadInput, match="topology 'path': Path is no subclass of ArrayTopo"):
+        topology("path")
+
+
+def test_two_packages_with_a_topology_of_one_name(package):
+    info = package.parent / "other_lab-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other-lab\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[failover_lab.topologies]\nextra = other:Mine\n")
+    with pytest.raises(BadInput, match="topology 'extra': .*of extra-lab.* and .*of other-lab"):
+        topology("extra")
 
 
 def test_an_installed_package_that_does_not_load(package):
     package.write_text("1 / 0\n")
-    with pytest.raises(BadInput, match="extra-lab: its entry point extra = .*ZeroDivisionError"):
+    with pytest.raises(BadInput, match="extra_lab_for_test of extra-lab .*ZeroDivisionError"):
         catalogue()
