@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
-from pyroute2 import IPRoute, NetlinkDumpInterrupted
+from pyroute2 import IPRoute
+from pyroute2.netlink import NLM_F_DUMP_INTR
 from pyroute2.netlink.rtnl import RTM_DELADDR, RTM_NEWADDR
 from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 
@@ -186,8 +187,10 @@ class AddressWatcher:
         """All addresses, asked on a socket of its own: answers and notifications do not mix."""
         with IPRoute() as route:
             for _ in range(DUMPS):
-                with contextlib.suppress(NetlinkDumpInterrupted):
-                    return _addresses(route.get_addr())
+                found = list(route.get_addr())
+                # An answer that a change interrupted may lack what was there all the time.
+                if not any(message["header"]["flags"] & NLM_F_DUMP_INTR for message in found):
+                    return _addresses(found)
         raise LabError(f"the addresses changed during each of {DUMPS} times that they were listed")
 
     def _note(self, t: float, message: Any) -> None:

@@ -27,19 +27,18 @@ _MARKS = "192.0.2."  # TEST-NET-1, RFC 5737: no address of a lab
 _OVERRUN = "netlink receive error"
 """What ip(8) says, on standard error, when the kernel had to drop notifications (rtnl_listen)."""
 _LOOK_S = 0.05
-_LISTEN_S = 10.0
+_LISTEN_S, _END_S = 10.0, 30.0
 
 Key = tuple[str, str]
 """A port, or an interface that is none, and an address."""
 
 
 class GuestAddressWatcher:
-    """AddressWatcher for the kernel of the guest that `runner` reaches.
+    """AddressWatcher for the kernel of the guest that `runner` reaches; ip's own words go to `log`.
 
-    As AddressWatcher, for the kernel of a guest that `runner` reaches; `log` is for what ip says
-    beside that. Times are the guest's, of when it was told. A `watch-gap` event says when ip ended
-    before it was asked to, or had to miss something; what was missed follows, late. Where the guest
-    itself is gone, there is nothing left to watch: that is no gap.
+    Times are of notification, by the guest's clock. If ip ends early or had to drop notifications,
+    a `watch-gap` event is added, and the missed changes follow late. If the guest itself is gone,
+    there is nothing left to watch: that is no gap.
     """
 
     def __init__(
@@ -126,10 +125,8 @@ class GuestAddressWatcher:
                 if self._missed.is_set():
                     continue
                 up: set[Key] = set()
-                for key, there, _ in listed:
-                    up.add(key) if there else up.discard(key)
-                for key, there in self._held:
-                    up.add(key) if there else up.discard(key)
+                for key, there in [*(found[:2] for found in listed), *self._held]:
+                    (up.add if there else up.discard)(key)
                 self._held, t = None, time.time()
                 for key in sorted(self._up - up):  # first: none may seem to have two owners
                     self._change(t, key, False)
@@ -154,9 +151,7 @@ class GuestAddressWatcher:
         try:
             self._take(line)
         except Exception as broken:
-            if not self._broke:
-                self._broke = f"the watcher of addresses broke: {broken}, at {line!r}"
-                self._gap(self._broke)
+            self._break(f"the watcher of addresses broke: {broken}, at {line!r}")
 
     def _take(self, line: str) -> None:
         if _OVERRUN in line:
@@ -214,8 +209,18 @@ class GuestAddressWatcher:
     ) -> None:
         """Stop, once what was missed is on the timeline."""
         self._over.set()
-        self._mind.join(3 * _LISTEN_S)
-        with contextlib.suppress(LabError):  # the guest may be gone, and it with it
+        self._mind.join(_END_S)
+        if self._mind.is_alive():
+            self._break(f"what ip monitor missed was not found within {_END_S:g} s")
+        try:
             self._process.kill()
+        except LabError as lost:
+            if not self._dark:  # else it ended with its guest
+                self._break(f"ip monitor was not heard to its end: {lost}")
         if self._broke and error is None:
             raise LabError(f"{self._runner.host}: {self._broke}")
+
+    def _break(self, why: str) -> None:
+        if not self._broke:
+            self._broke = why
+            self._gap(why)
