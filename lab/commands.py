@@ -190,6 +190,8 @@ class LocalProcess:
             self.wait(10.0)
         finally:
             wait_for(f"the end of {self._name}", self._group_is_gone, seconds=10.0, every=0.002)
+            if self._reader:
+                self._reader.join(10.0)
             self._gone = True
             self.close_input()
 

@@ -17,6 +17,8 @@ Event = dict[str, Any]
 
 TAKE_DOWN = "take-down"
 """The name of the `moment` at which a scenario ends and the lab's take-down begins."""
+BUILT = "built"
+"""The name of the `moment` at which the lab is complete and the scenario begins to act."""
 
 
 class Timeline:

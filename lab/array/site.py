@@ -46,7 +46,7 @@ class Site:
         self, timeline: Timeline, names: Mapping[str, str], logs: Path
     ) -> AddressWatcher | GuestAddressWatcher:
         """An observer of its addresses; `names` maps interfaces (as they are here) to ports."""
-        return AddressWatcher(timeline, self._pid, names)
+        return AddressWatcher(timeline, self._pid, names, where=self._runner.host)
 
     def put(self, name: str, text: str) -> Path:
         """Write the file `name` in its folder, atomically, and return its local path."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 from lab.array.policy import Policy
 from lab.array.site import Site
 from lab.errors import BadInput, LabError, unknown
-from lab.observe import GuestAddressWatcher
+from lab.observe import AddressWatcher, GuestAddressWatcher
 from lab.timeline import Timeline
 from lab.topology.topology import ArraySpec, PortSpec
 from targets import engines
@@ -52,7 +52,7 @@ class TargetStack:
         self._discovery = policy.access.array.discovery
         if self._discovery:
             self.front.protect_discovery(self._discovery)
-        self._watcher: object = None
+        self._watcher: AddressWatcher | GuestAddressWatcher | None = None
         self._undo = ExitStack()
 
     def front_said(self, event: dict[str, Any]) -> None:
@@ -94,8 +94,8 @@ class TargetStack:
                 self.engine.expose(address)
 
     def _place(self, placing: str) -> None:
-        watcher = self.site.watch(self._timeline, self._ports, self._logs)
-        self._watcher = self._undo.enter_context(watcher)
+        self._watcher = self.site.watch(self._timeline, self._ports, self._logs)
+        self._undo.enter_context(self._watcher)
         self.site.runner.run(["sh"], stdin=placing)
 
     def open(self, answers: Mapping[str | None, str | None]) -> None:
@@ -138,6 +138,13 @@ class TargetStack:
         self.front.kill()
         self._undo.pop_all()  # all of it ended with its kernel
 
+    def _stop_watching(self) -> None:
+        """Let the watcher say how it ended, while its kernel is still there."""
+        if isinstance(self._watcher, GuestAddressWatcher):
+            with suppress(LabError):  # its evidence says so
+                self._watcher.__exit__(None, None, None)
+            self._watcher = None
+
     def versions(self) -> dict[str, str]:
         """See Array."""
         kernel = self.site.runner.run(["uname", "-r"]).output.strip()
@@ -146,5 +153,6 @@ class TargetStack:
     def stop(self) -> None:
         """End all that was started here, in reverse order, or at once with the kernel."""
         if isinstance(self.engine, OwnKernel):
+            self._stop_watching()
             self._off(self.engine)
         self._undo.close()

@@ -13,6 +13,7 @@ from lab.array.watchdog import Watchdog
 from lab.commands import OnLine, Process
 from lab.controller.addresses import DIE_AT
 from lab.errors import LabError
+from lab.evidence import Evidence
 from lab.timeline import Event, Timeline
 from lab.waiting import wait_for
 
@@ -108,9 +109,11 @@ class Supervisor:
         self._controller = _Controller(site, module, config, logs / "controller.log", self._hear)
         self._watchdog = Watchdog(self._controller, self._say)
         self._told: list[Event] = []
+        self._evidence = Evidence(timeline, name, "controller")
 
     def start(self) -> None:
         """Start it; returns when the array is as configured. WaitTimeout after SETTLE_SECONDS."""
+        self._evidence.begin()
         self._controller.restart()
         self._watchdog.start()
         wait_for(
@@ -151,10 +154,16 @@ class Supervisor:
         self._watchdog.kill()
 
     def let_go(self) -> None:
-        """Do not start it again: the array loses its power."""
+        """Do not start it again: the array loses its power, and it can tell nothing more."""
         self._watchdog.let_go()
+        self._evidence.end()
 
     def stop(self) -> None:
         """End it for good."""
-        self.let_go()
-        self._controller.kill()
+        self._watchdog.let_go()
+        try:
+            self._controller.kill()
+        except LabError as lost:
+            self._evidence.broke(str(lost))
+            raise
+        self._evidence.end()

@@ -20,7 +20,6 @@ from lab.checks.disk import gaps
 from lab.errors import BadInput, LabError
 from lab.faults.heads import head_powered_off, heads
 from lab.folder import Folder
-from lab.guest.clock import align
 from lab.guest.image import Image
 from lab.host.host import LabHost
 from lab.run.lab import Lab, Setup
@@ -123,7 +122,6 @@ def _round(method: Method, count: int, image: Image, work: Path) -> dict[str, An
     folder = Folder(work)
     with Lab(setup, folder, timeline, lambda _: None) as lab:
         h1 = lab.host("h1")
-        align(h1.kernel.runner, folder.logs / "h1-clock.log")
         h1.open_iscsi.configure(f"node.session.iscsi.{TIME2WAIT}", str(method.time2wait))
         h1.login()
         h1.start_writing()

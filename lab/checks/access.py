@@ -41,13 +41,13 @@ def _refused(
     return passed(f"{text}.") if good else failed(f"{text}; expected {status} and a failure.")
 
 
-@check
+@check(sees=("capture of host", "decoder"))
 def login_refused(host: str, at: str | Collection[str], status: str) -> Look:
     """The array answered each login of `host` at the addresses `at` with `status`; all failed."""
     return lambda timeline: _refused(timeline, "login", host, at, status)
 
 
-@check
+@check(sees=("capture of host", "decoder"))
 def discovery_refused(host: str, at: str, status: str) -> Look:
     """The array answered each discovery of `host` at `at` with `status` and named no portal."""
 
@@ -60,7 +60,7 @@ def discovery_refused(host: str, at: str, status: str) -> Look:
     return look
 
 
-@check
+@check(sees=("capture of host", "decoder"))
 def host_refused(host: str, at: str | Collection[str]) -> Look:
     """`host` itself ended each of its logins at the addresses `at`.
 
@@ -85,7 +85,7 @@ def host_refused(host: str, at: str | Collection[str]) -> Look:
     return look
 
 
-@check
+@check(sees=("capture of host", "decoder"))
 def nothing_served(host: str) -> Look:
     """`host` tried to log in and got nothing: no session, no answer to a SCSI command.
 
@@ -117,7 +117,7 @@ def nothing_served(host: str) -> Look:
     return look
 
 
-@check
+@check(sees=("capture of host", "decoder"))
 def proved(host: str, at: str | Collection[str], who: Collection[str]) -> Look:
     """Each login of `host` that `at` accepted had a CHAP proof from all in `who`.
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
+from lab.checks.evidence import machine_took
 from lab.checks.verdict import Answer, Look, check, failed, passed, unknown
 from lab.timeline import Event, Timeline
 
@@ -71,7 +72,7 @@ def acknowledged(timeline: Timeline, host: str) -> list[Event]:
     return [e for e in timeline.events("io", host) if e["op"] == "write" and e["status"] == "ok"]
 
 
-@check
+@check(sees=("load of host",))
 def no_lost_writes(host: str) -> Look:
     """In the final read-back every block holds its last acknowledged write."""
 
@@ -109,7 +110,7 @@ def _block(entry: object) -> str:
     return f"block {entry}"
 
 
-@check
+@check(sees=("load of host",), timed=True)
 def no_io_errors(host: str) -> Look:
     """The application on `host` saw no I/O error."""
 
@@ -129,7 +130,7 @@ def no_io_errors(host: str) -> Look:
     return look
 
 
-@check
+@check(sees=("load of host",))
 def stall_below(host: str, ms: float) -> Look:
     """The longest gap in completed I/O of `host` under load is at most `ms` milliseconds."""
 
@@ -144,7 +145,8 @@ def stall_below(host: str, ms: float) -> Look:
         after = gap.start - intervals[0].begin
         text = f"Longest gap {gap.ms:.1f} ms, {after:.3f} s after the load began; limit {ms:g} ms."
         if gap.ms > ms:
-            return failed(text)
+            busy = machine_took(timeline, gap.start, gap.end, gap.ms - ms)
+            return unknown(f"{busy} {text}") if busy else failed(text)
         if not all(i.ended for i in intervals):
             return unknown(f"{text} No end of the load was recorded; a longer gap may follow.")
         ok = sum(e["status"] == "ok" for e in events)

@@ -8,7 +8,7 @@ from lab.checks.verdict import Answer, Look, check, failed, passed, unknown
 from lab.timeline import Timeline
 
 
-@check
+@check(sees=("capture of host", "decoder", "load of host"), timed=True)
 def stayed_logged_in(host: str) -> Look:
     """`host` did not log in again during its load, so no session was cut.
 
@@ -30,7 +30,7 @@ def stayed_logged_in(host: str) -> Look:
     return look
 
 
-@check
+@check(sees=("load of host",), timed=True)
 def recovered_after_errors(host: str, writes: int) -> Look:
     """The application on `host` saw I/O errors, then at least `writes` good writes."""
 

@@ -7,7 +7,7 @@ from lab.checks.verdict import Answer, Look, check, failed, passed, unknown
 from lab.timeline import Timeline
 
 
-@check
+@check(sees=("addresses", "clock"))
 def fenced_before_moved() -> Look:
     """An address came up on another head only after the power of the first one was cut.
 

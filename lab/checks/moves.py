@@ -34,7 +34,7 @@ def _way(found: list[Owned]) -> str:
     return " then ".join(" and ".join(sorted(state.ports)) for state in found)
 
 
-@check
+@check(sees=("addresses",), timed=True)
 def moved_times(address: str, times: int, *, until: str | None = None) -> Look:
     """`address` moved to another port exactly `times` times by the array kernel's record.
 
@@ -55,7 +55,7 @@ def moved_times(address: str, times: int, *, until: str | None = None) -> Look:
     return look
 
 
-@check
+@check(sees=("addresses",), timed=True)
 def home_after_hold(address: str, hold_s: float) -> Look:
     """`address` left its first port once and came back once, after the hold time.
 
@@ -83,7 +83,7 @@ def home_after_hold(address: str, hold_s: float) -> Look:
     return look
 
 
-@check
+@check(sees=("addresses", "capture of host", "decoder"), timed=True)
 def unannounced(host: str, address: str) -> Look:
     """`address` moved during the first fault, and no announcement of that reached `host`.
 
@@ -113,7 +113,7 @@ def unannounced(host: str, address: str) -> Look:
     return look
 
 
-@check
+@check(sees=("controller",), timed=True)
 def controller_restarted(times: int, *, moving: int = 0) -> Look:
     """The controller died at least `times` times, was restarted, and settled the array.
 
@@ -151,7 +151,7 @@ def _moving(t: float, changes: list[float], settled: list[float]) -> bool:
     return bool(before) and not any(before[-1] < s < t for s in settled)
 
 
-@check
+@check(timed=True)
 def front_restarted() -> Look:
     """The front, which answers at the virtual port, died and was started again each time."""
 

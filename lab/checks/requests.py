@@ -42,7 +42,7 @@ def _unheard(timeline: Timeline, host: str, event: int) -> Answer:
     return failed(f"{host} got no Async Message with event {event}.")
 
 
-@check
+@check(sees=("capture of host", "decoder"), timed=True)
 def asked_then_moved(host: str, virtual: str, to: str | Collection[str] | None = None) -> Look:
     """`host` followed each request to log out: it came back through the virtual port and moved.
 
@@ -104,7 +104,7 @@ def _ms(began: float, event: Event) -> str:
     return f"{(event['t'] - began) * 1000:.0f} ms"
 
 
-@check
+@check(sees=("capture", "decoder"))
 def one_asked_at_a_time(at_least: int = 2) -> Look:
     """The array asked hosts to log out one at a time: each came back before the next request.
 
@@ -133,7 +133,7 @@ def one_asked_at_a_time(at_least: int = 2) -> Look:
     return look
 
 
-@check
+@check(sees=("capture of host", "decoder"), timed=True)
 def dropped_after_grace(host: str, grace_s: float) -> Look:
     """`host` ignored a request to log out, and the array dropped it after `grace_s` seconds.
 
@@ -167,7 +167,7 @@ def dropped_after_grace(host: str, grace_s: float) -> Look:
     return look
 
 
-@check
+@check(sees=("capture of host", "decoder"))
 def drop_announced(host: str, virtual: str, event: int) -> Look:
     """The array announced that it drops `host`, did so, and the host came back after Time2Wait.
 
@@ -199,7 +199,7 @@ def drop_announced(host: str, virtual: str, event: int) -> Look:
     return look
 
 
-@check
+@check(sees=("capture", "decoder"), timed=True)
 def logins_sent_to(
     host: str, to: str | None, *, status: str = REDIRECTED, at: str | None = None, times: int = 1
 ) -> Look:
@@ -223,7 +223,7 @@ def logins_sent_to(
     return look
 
 
-@check
+@check(sees=("capture of host", "decoder"), timed=True)
 def came_back_to(host: str, address: str) -> Look:
     """After its first logout `host` logged in at `address`."""
 
@@ -243,7 +243,7 @@ def came_back_to(host: str, address: str) -> Look:
     return look
 
 
-@check
+@check(timed=True)
 def connection_counts(moment: str, counts: str) -> Look:
     """At `moment` the array's kernel had these numbers of host connections: "p1 1, p2 0"."""
     wanted = dict(pair.split() for pair in counts.split(", "))

@@ -6,16 +6,17 @@ from collections import Counter
 
 from lab.checks.portals import config
 from lab.checks.verdict import Answer, Look, check, failed, passed, unknown
+from lab.evidence import BEGIN, END, EVIDENCE
 from lab.timeline import Timeline
 
 
-@check
+@check(timed=True)
 def kernel_quiet(*, but: str | None = None) -> Look:
     """No guest's kernel printed trouble on its console (BUG, WARNING, hung task, I/O error).
 
     `but`: lines with these words are expected ("I/O error" of a disk that was away too long). Every
-    console must have been read to its end at every boot (`console` events). A lab without guests
-    has none to read; then the configuration must say so.
+    console must have been read to its end at every boot (evidence of the source "console"). A lab
+    without guests has none to read; then the configuration must say so.
     """
 
     def look(timeline: Timeline) -> Answer:
@@ -26,9 +27,9 @@ def kernel_quiet(*, but: str | None = None) -> Look:
                 f"{len(said)} unexpected kernel messages; the first, on {first['where']}: "
                 f"{first['line'].strip()[:300]}"
             )
-        consoles = timeline.events("console")
-        ends = Counter(e["where"] for e in consoles if e["phase"] == "end")
-        begins = Counter(e["where"] for e in consoles if e["phase"] == "begin")
+        consoles = [e for e in timeline.events(EVIDENCE) if e["source"] == "console"]
+        ends = Counter(e["where"] for e in consoles if e["phase"] == END)
+        begins = Counter(e["where"] for e in consoles if e["phase"] == BEGIN)
         read = {where for where in ends if ends[where] >= begins[where]}
         guests = config(timeline).get("kernels")
         unread = {*begins, *(guests or ())} - read
@@ -45,7 +46,7 @@ def kernel_quiet(*, but: str | None = None) -> Look:
     return look
 
 
-@check
+@check(timed=True)
 def reached() -> Look:
     """Every state that the scenario waited for came in time."""
 

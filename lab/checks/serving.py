@@ -7,7 +7,7 @@ from lab.checks.verdict import Answer, Look, check, failed, passed, unknown
 from lab.timeline import Timeline
 
 
-@check
+@check(sees=("capture of host", "decoder"))
 def login_answered(host: str, portal: str, status: str) -> Look:
     """The array answered every login of `host` at `portal` with `status` ("0x0000": accepted)."""
 

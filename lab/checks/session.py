@@ -29,7 +29,7 @@ def _unseen(host: str, before: object, after: object) -> str:
     return f"No session of {host} was recorded {' or '.join(missing)} the fault."
 
 
-@check
+@check(timed=True)
 def session_survived(host: str) -> Look:
     """Every session survived: same SCSI devices, serial numbers and sizes, state LOGGED_IN.
 
@@ -77,7 +77,7 @@ def _carried(timeline: Timeline, host: str) -> str:
     return f" With libiscsi a session is the disk that QEMU has open{seen}."
 
 
-@check
+@check(timed=True)
 def same_connection(host: str) -> Look:
     """The TCP connections (4-tuples) of `host` are the same before and after."""
 
@@ -97,7 +97,7 @@ def same_connection(host: str) -> Look:
     return look
 
 
-@check
+@check(timed=True)
 def served_at(host: str, portals: str | Collection[str], moment: str) -> Look:
     """At `moment` the current portal of every session of `host` is one of `portals`."""
     wanted = as_set(portals)
@@ -124,7 +124,7 @@ def logins(timeline: Timeline, host: str, ip: str | None = None) -> list[Event]:
     ]
 
 
-@check
+@check(sees=("capture of host", "decoder"))
 def redirected_at_login(
     host: str,
     virtual: str,
@@ -169,7 +169,7 @@ def redirected_at_login(
     return look
 
 
-@check
+@check(sees=("capture of host", "decoder"))
 def discovery_hides_ports(host: str, virtual: str) -> Look:
     """Discovery from `host` returns the virtual portal only, by iscsiadm and on the wire."""
 
@@ -186,7 +186,7 @@ def discovery_hides_ports(host: str, virtual: str) -> Look:
     return look
 
 
-@check
+@check(sees=("capture of host", "decoder"), timed=True)
 def new_login(host: str, portal: str) -> Look:
     """After the first fault began, `host` logged in at `portal` and its session came up.
 
@@ -217,7 +217,7 @@ def new_login(host: str, portal: str) -> Look:
     return look
 
 
-@check
+@check(sees=("addresses",), timed=True)
 def sessions_spread(ports: Collection[str] | None = None) -> Look:
     """The sessions of all hosts spread over `ports` (None: all); counts differ by at most one.
 

@@ -1,19 +1,21 @@
-"""Set a guest's clock to this machine's.
+"""A guest's clock: set to this machine's after each boot, and measured against it.
 
 A guest takes the time from the machine when it boots and then counts ticks. Ticks lost during boot
-on a busy machine (1 to 50 ms were seen) stay lost. Where the order of events in two guests matters,
-each clock is set once after boot; it does not drift after that.
+on a busy machine (1 to 50 ms were seen) stay lost. So its clock is set once after each boot. It
+does not drift after that; the second measurement, at the end, shows that.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 
 from lab.commands import Runner
-from lab.errors import WaitTimeout
+from lab.errors import LabError, WaitTimeout
+from lab.evidence import Evidence
+from lab.timeline import Timeline
 
 _ROUNDS = 8
 _MORE_ROUNDS = 100
@@ -38,52 +40,69 @@ for line in sys.stdin:
 """
 
 
-@dataclass(frozen=True)
-class Clock:
-    """How many seconds a guest's clock was behind before it was set, and how well it agrees with
-    this machine's since: within half the shortest round trip."""
+class GuestClock:
+    """The clock of the guest that `runner` reaches; a program in it answers with its time.
 
-    behind_s: float
-    within_s: float
-
-
-def align(runner: Runner, log: Path) -> Clock:
-    """Set the clock of the guest that `runner` reaches.
-
-    The uncertainty is half the shortest of several round trips, about 0.3 ms. Raises WaitTimeout if
-    the guest does not answer.
+    Each measurement is a `clock` event: `offset_ms` is how far the guest is behind this machine,
+    and `within_ms` the uncertainty, half the shortest of several round trips, about 0.3 ms.
     """
-    answered, told = threading.Event(), [0.0]
 
-    def hear(line: str) -> None:
-        told.append(float(line))
-        answered.set()
+    def __init__(self, runner: Runner, timeline: Timeline, log: Path) -> None:
+        self._runner, self._timeline = runner, timeline
+        self._evidence = Evidence(timeline, runner.host, "clock")
+        self._answered, self._told = threading.Event(), 0.0
+        argv = ["python3", "-S", "-E", "-u", "-c", _PROGRAM]
+        self._process = runner.start(argv, log=log, on_line=self._hear)
 
-    process = runner.start(["python3", "-S", "-E", "-u", "-c", _PROGRAM], log=log, on_line=hear)
+    def _hear(self, line: str) -> None:
+        self._told = float(line)
+        self._answered.set()
 
-    def ask(text: str) -> tuple[float, float]:
-        answered.clear()
-        began = time.time()
-        process.send(text)
-        if not answered.wait(_SECONDS):
-            raise WaitTimeout(f"the clock of {runner.host}", _SECONDS, told[-1])
-        ended = time.time()
-        return ended - began, (began + ended) / 2 - told[-1]
+    def begin(self) -> None:
+        """Set it, and measure what is left; WaitTimeout if the guest does not answer."""
+        self._ask("")  # the program is still starting
+        _, behind = self._best()
+        self._ask(f"{behind:.9f}")
+        self._measure("begin")
+        self._evidence.begin()
 
-    def measure() -> tuple[float, float]:
-        best = min(ask("") for _ in range(_ROUNDS))
+    def end(self) -> None:
+        """Measure it for the last time, and end the program."""
+        try:
+            self._measure("end")
+        except LabError as lost:
+            self._evidence.broke(str(lost))
+        else:
+            self._evidence.end()
+        with suppress(LabError):
+            self._process.close_input()
+            self._process.wait(_SECONDS)
+
+    def gone(self) -> None:
+        """Its guest lost its power: there is no clock to measure any more."""
+        self._evidence.end()
+
+    def _measure(self, moment: str) -> None:
+        trip, offset = self._best()
+        self._timeline.add(
+            self._runner.host, "clock", moment=moment, offset_ms=round(offset * 1000, 3),
+            within_ms=round(trip * 500, 3),
+        )  # fmt: skip
+
+    def _best(self) -> tuple[float, float]:
+        """The shortest of several round trips, and how far the guest was behind then; seconds."""
+        best = min(self._ask("") for _ in range(_ROUNDS))
         for _ in range(_MORE_ROUNDS):  # on a busy machine quick answers are rare
             if best[0] <= _GOOD_S:
                 break
-            best = min(best, ask(""))
+            best = min(best, self._ask(""))
         return best
 
-    try:
-        ask("")  # the program is still starting
-        behind = measure()[1]
-        ask(repr(behind))
-        trip, left = measure()
-        return Clock(behind, abs(left) + trip / 2)
-    finally:
-        process.close_input()
-        process.wait(_SECONDS)
+    def _ask(self, text: str) -> tuple[float, float]:
+        self._answered.clear()
+        began = time.time()
+        self._process.send(text)
+        if not self._answered.wait(_SECONDS):
+            raise WaitTimeout(f"the clock of {self._runner.host}", _SECONDS, self._told)
+        ended = time.time()
+        return ended - began, (began + ended) / 2 - self._told

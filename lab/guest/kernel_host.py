@@ -14,7 +14,9 @@ from pathlib import Path
 from lab import sandbox
 from lab.commands import LocalProcess, LocalRunner
 from lab.errors import LabError, WaitTimeout
+from lab.evidence import Evidence
 from lab.guest import seed as guest_seed
+from lab.guest.clock import GuestClock
 from lab.guest.image import Image
 from lab.guest.mconsole import mconsole
 from lab.guest.seed import HOST_START, INSIDE, PREFIX
@@ -103,6 +105,7 @@ class KernelHost(Host):
     def __init__(self, name: str, inNamespace: bool = True, **params: object) -> None:
         self._process: LocalProcess | None = None
         self._runner: SshRunner | None = None
+        self._clock: GuestClock | None = None
         self._boots = self._failed_boots = 0
         self._initialised = False
         self._trouble: list[str] = []
@@ -131,7 +134,9 @@ class KernelHost(Host):
         chroot that become /dev/ubdc and so on. `nice` is its kernel's nice value, if allowed.
         """
         self._space, self._keys, self._timeline = space, keys, timeline
+        self._read = Evidence(timeline, self.name, "console")
         self._console_log = logs / f"{self.name}-console.log"
+        self._clock_log = logs / f"{self.name}-clock.log"
         self._addresses, self._start = addresses, start
         self._programs = programs or {}
         self._disks = {at: ("", path) for at, path in enumerate(disks or [], 2)}
@@ -183,7 +188,7 @@ class KernelHost(Host):
         argv = kernel_argv(self._space, f"{self.name}-{self._boots}", self._memory_mib, options)
         self._listening.clear()
         self._initialised, self._trouble = False, []
-        self._timeline.add(self.name, "console", phase="begin")
+        self._read.begin()
         self._process = self._outside.start(argv, log=self._console_log, on_line=self._console)
         if self._nice:
             with contextlib.suppress(OSError):
@@ -212,6 +217,14 @@ class KernelHost(Host):
             )
         except WaitTimeout as late:
             raise LabError(self._unbooted(str(late))) from None
+        self._clock = GuestClock(self._runner, self._timeline, self._clock_log)
+        self._clock.begin()
+
+    def end_clock(self) -> None:
+        """Measure its clock for the last time, if it runs; its evidence says if that failed."""
+        if self._clock and self._process and self._process.poll() is None:
+            self._clock.end()
+            self._clock = None
 
     def _answers(self) -> bool:
         if self._process is None or self._process.poll() is not None:
@@ -230,7 +243,7 @@ class KernelHost(Host):
         if self._process is None or self._initialised or self._failed_boots:
             raise LabError(self._unbooted("its kernel ended"))
         self._failed_boots += 1
-        self._timeline.add(self.name, "console", phase="end")
+        self._read.end()
         self._timeline.add(self.name, "boot-failed", said=self._trouble)
         self.power_on()
 
@@ -242,7 +255,10 @@ class KernelHost(Host):
         """Kill its kernel, as a power cut does; its memory is lost."""
         if self._process:
             self._process.kill()  # first: closing a connection takes a tenth of a second
-            self._timeline.add(self.name, "console", phase="end")
+            self._read.end()
+        if self._clock:
+            self._clock.gone()
+            self._clock = None
         self.darken()
         if self._runner:
             self._runner.close()

@@ -10,6 +10,7 @@ from typing import Any
 
 from lab.commands import Runner
 from lab.errors import LabError
+from lab.evidence import Evidence
 from lab.timeline import Timeline
 from lab.waiting import wait_for
 
@@ -42,6 +43,7 @@ class Writer:
         self._program, self._arguments = program, [str(blocks), str(seed)]
         self._arguments += [f"first={first}"] if first else []
         self._arguments += ["dsync"] if durable else []
+        self._evidence = Evidence(timeline, self.name, "load")
         self._known: dict[int, int] = {}
         self._newest = 0
         self._reached: set[str] = set()
@@ -50,6 +52,7 @@ class Writer:
     def start(self, seconds: float = 15.0) -> None:
         """Start writing; returns after the first acknowledged write."""
         argv = [*self._program, *self._arguments]
+        self._evidence.begin()
         self._process = self._runner.start(argv, log=self._log, on_line=self._take)
         self._await("the first write", lambda: self.acknowledged > 0, seconds)
 
@@ -71,6 +74,7 @@ class Writer:
         `runner` and `program` are those of the host after its new boot.
         """
         self._runner = runner
+        self._evidence.end()  # what came after its last report, verify() allows for
         argv = [*program, *self._arguments, "known"]
         self._process = runner.start(argv, log=self._log, on_line=self._take)
         told = {"acked": self._known, "newest": self._newest}
@@ -146,6 +150,8 @@ class Writer:
             phase = message["load"]
             self._timeline.add(self.name, "load", t=message["t"], phase=phase, name="writer")
             self._reached.add(phase)
+            if phase == "end":
+                self._evidence.end()  # its output is one stream: nothing before this is missing
         elif "verified" in message:
             self._timeline.add(self.name, "verified", **message["verified"])
             self._reached.add("verified")

@@ -4,5 +4,6 @@ from lab.observe.addresses import AddressWatcher
 from lab.observe.capture import Capture
 from lab.observe.decode import decode
 from lab.observe.guest_addresses import GuestAddressWatcher
+from lab.observe.machine import MachineWatcher
 
-__all__ = ["AddressWatcher", "Capture", "GuestAddressWatcher", "decode"]
+__all__ = ["AddressWatcher", "Capture", "GuestAddressWatcher", "MachineWatcher", "decode"]

@@ -19,6 +19,7 @@ from pyroute2.netlink.rtnl import RTM_DELADDR, RTM_NEWADDR
 from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 
 from lab.errors import LabError, Missing
+from lab.evidence import Evidence
 from lab.sandbox import set_network_namespace
 from lab.timeline import Event, Timeline
 
@@ -40,15 +41,21 @@ class AddressWatcher:
     Watches the network namespace of process `pid` (None: the caller's). `names` maps interfaces to
     the `where` of events ("a1-p1" -> "p1"); other interfaces keep their name. Loopback and
     link-local addresses are left out. The addresses that are up at the start come first. If the
-    kernel dropped notifications, a `watch-gap` event is added and the missed changes follow late.
-    Times are of receipt, in Unix seconds, and never go back. Raises Missing if the namespace cannot
-    be entered.
+    kernel dropped notifications, the evidence of `where` has a gap and the missed changes follow
+    late. Times are of receipt, in Unix seconds, and never go back. Raises Missing if the namespace
+    cannot be entered.
     """
 
     def __init__(
-        self, timeline: Timeline, pid: int | None = None, names: Mapping[str, str] | None = None
+        self,
+        timeline: Timeline,
+        pid: int | None = None,
+        names: Mapping[str, str] | None = None,
+        *,
+        where: str = "array",
     ) -> None:
         self._timeline, self._pid = timeline, pid
+        self._evidence = Evidence(timeline, where, "addresses")
         self._names = dict(names or {})
         self._up: dict[tuple[int, str], str] = {}
         self._last = 0.0
@@ -79,11 +86,12 @@ class AddressWatcher:
         """Stop, once everything that the kernel has said so far is on the timeline."""
         if not self._close():
             late = f"did not read to the end within {STOP_S:g} s"
-            self._timeline.add("array", "watch-gap", what=f"address watcher {late}")
+            self._evidence.broke(late)
             if error is None:
                 raise LabError(f"the watcher of addresses {late}")
         if self._error and error is None:
             raise LabError(f"the address watcher broke: {self._error}") from self._error
+        self._evidence.end()
 
     def _close(self) -> bool:
         """Ask the thread to end; whether it did."""
@@ -102,12 +110,12 @@ class AddressWatcher:
                     sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
                 sock.bind((0, GROUPS))  # before the dump, so that no change falls between the two
                 self._catch_up(sock)
+                self._evidence.begin()
                 self._ready.set()
                 self._watch(sock)
         except Exception as broken:
             self._error = broken
-            if self._ready.is_set():
-                self._timeline.add("array", "watch-gap", what=f"address watcher broke: {broken}")
+            self._evidence.broke(str(broken))
         finally:
             self._ready.set()
 
@@ -137,8 +145,9 @@ class AddressWatcher:
         except OSError as lost:
             if lost.errno != errno.ENOBUFS:
                 raise
-            self._timeline.add("array", "watch-gap", t=self._now(), what="netlink overflow")
+            since = self._last  # what was told until then came in order
             self._catch_up(sock)
+            self._evidence.gap("netlink overflow", since=since, t=self._now())
             return
         t = self._now()
         for message in _parse(data):

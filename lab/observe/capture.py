@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from lab.errors import LabError, Missing
+from lab.evidence import Evidence
 from lab.observe.bpf import compiled, control_filter
 from lab.timeline import Timeline
 
@@ -36,7 +37,7 @@ class Capture:
     One file a place, `<directory>/<where>.pcap`: the control traffic in full, or, with `full`,
     everything, cut to 1024 bytes a frame and ended at 200 MB. Recording has begun when `__enter__`
     returns, and all that passed before `__exit__` is in the files when that returns. Frames that
-    were lost become a `watch-gap` event on `timeline`. An interface may go down and up again
+    were lost are a gap in the evidence of their place. An interface may go down and up again
     meanwhile. Raises Missing where packet sockets are not allowed, and LabError where there is no
     such interface, or, at the end, where recording broke.
 
@@ -50,13 +51,13 @@ class Capture:
         interfaces: Mapping[str, str],
         directory: Path,
         *,
-        timeline: Timeline | None = None,
+        timeline: Timeline,
         full: bool = False,
         ports: Sequence[int] = (3260,),
     ) -> None:
         self.files = {where: directory / f"{where}.pcap" for where in interfaces}
         self._interfaces = dict(interfaces)
-        self._timeline = timeline
+        self._evidence = {where: Evidence(timeline, where, "capture") for where in interfaces}
         self._filter = None if full else control_filter(ports)
         self._snaplen = FULL_SNAPLEN if full else SNAPLEN
         self._buffer = bytearray(SNAPLEN)
@@ -79,6 +80,8 @@ class Capture:
         self._wake, self._stopped = os.pipe()
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
         self._thread.start()
+        for evidence in self._evidence.values():
+            evidence.begin()
         return self
 
     def _open(self, interface: str) -> socket.socket:
@@ -129,9 +132,10 @@ class Capture:
                 said = [self._lost[where]] if where in self._lost else []
                 self._lost[where] = "; ".join([*said, f"{dropped} frames lost"])
         self._close()
-        if self._timeline:
-            for where, what in self._lost.items():
-                self._timeline.add(where, "watch-gap", what=f"capture at {where}: {what}")
+        for where, evidence in self._evidence.items():
+            if where in self._lost:
+                evidence.gap(self._lost[where])
+            evidence.end()
         if error is None and (self._broke or late):
             what = str(self._broke) if self._broke else f"not read to the end within {STOP_S:g} s"
             raise LabError(f"recording broke: {what}") from self._broke

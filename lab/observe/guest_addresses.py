@@ -14,6 +14,7 @@ from types import TracebackType
 
 from lab.commands import Runner
 from lab.errors import LabError
+from lab.evidence import Evidence
 from lab.observe.addresses import is_local
 from lab.timeline import Timeline
 from lab.waiting import wait_for
@@ -37,14 +38,15 @@ class GuestAddressWatcher:
     """AddressWatcher for the kernel of the guest that `runner` reaches; ip's own words go to `log`.
 
     Times are of notification, by the guest's clock. If ip ends early or had to drop notifications,
-    a `watch-gap` event is added, and the missed changes follow late. If the guest itself is gone,
-    there is nothing left to watch: that is no gap.
+    its evidence has a gap, and the missed changes follow late. If the guest itself is gone, there
+    is nothing left to watch: that is no gap.
     """
 
     def __init__(
         self, timeline: Timeline, runner: Runner, names: Mapping[str, str], log: Path
     ) -> None:
         self._timeline, self._runner, self._names, self._log = timeline, runner, dict(names), log
+        self._evidence = Evidence(timeline, runner.host, "addresses")
         self._up: set[Key] = set()
         # Guards what the thread that hears and the one that minds both use.
         self._lock = threading.Lock()
@@ -54,6 +56,7 @@ class GuestAddressWatcher:
         self._marked, self._missed = threading.Event(), threading.Event()
         self._over = threading.Event()
         self._dark = False
+        self._heard = time.time()
         self._broke = ""
         self._mind = threading.Thread(target=self._watch, name="ip-monitor", daemon=True)
 
@@ -70,6 +73,7 @@ class GuestAddressWatcher:
             with contextlib.suppress(LabError):
                 self._process.kill()
             raise
+        self._evidence.begin()
         self._mind.start()
         return self
 
@@ -84,7 +88,7 @@ class GuestAddressWatcher:
                     self._catch_up()
                 except LabError as broken:
                     if not self._dark and not self._ended():
-                        self._gap(f"what ip monitor missed was not found: {broken}")
+                        self._evidence.broke(f"what ip monitor missed was not found: {broken}")
                     return
             elif over:
                 return
@@ -96,11 +100,8 @@ class GuestAddressWatcher:
             return False
         with contextlib.suppress(LabError):
             self._runner.run(["true"], seconds=5.0)
-            self._gap(f"ip monitor ended (status {status}) before it was asked to")
+            self._evidence.broke(f"ip monitor ended (status {status}) before it was asked to")
         return True
-
-    def _gap(self, what: str) -> None:
-        self._timeline.add("array", "watch-gap", what=f"{self._runner.host}: {what}")
 
     def _catch_up(self) -> None:
         """Bring what is known in line with what the guest's kernel lists.
@@ -155,7 +156,7 @@ class GuestAddressWatcher:
 
     def _take(self, line: str) -> None:
         if _OVERRUN in line:
-            self._gap(f"ip monitor: {line}")
+            self._evidence.gap(f"ip monitor: {line}", since=self._heard)
             with self._lock:
                 self._held = []  # from here on it has holes
                 self._missed.set()
@@ -169,6 +170,7 @@ class GuestAddressWatcher:
                 self._marked.set()
         elif told := self._read(line):
             key, there, t = told
+            self._heard = t
             with self._lock:
                 if self._held is not None:
                     self._held.append((key, there))
@@ -200,6 +202,7 @@ class GuestAddressWatcher:
             self._dark = True
             for key in sorted(self._up):
                 self._change(time.time(), key, False)
+            self._evidence.end()
 
     def __exit__(
         self,
@@ -217,10 +220,11 @@ class GuestAddressWatcher:
         except LabError as lost:
             if not self._dark:  # else it ended with its guest
                 self._break(f"ip monitor was not heard to its end: {lost}")
+        self._evidence.end()
         if self._broke and error is None:
             raise LabError(f"{self._runner.host}: {self._broke}")
 
     def _break(self, why: str) -> None:
         if not self._broke:
             self._broke = why
-            self._gap(why)
+            self._evidence.broke(why)

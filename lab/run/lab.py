@@ -24,6 +24,7 @@ from lab.array.single import SingleArray
 from lab.array.site import GuestSite, Site
 from lab.commands import LocalRunner, Runner
 from lab.errors import BadInput, unknown
+from lab.evidence import Evidence
 from lab.folder import Folder
 from lab.guest.image import Image
 from lab.guest.kernel_host import GuestSpace, KernelHost, mac_of
@@ -32,8 +33,8 @@ from lab.guest.ssh import Keys
 from lab.host import initiator
 from lab.host.host import LabHost
 from lab.mininet_classes import Host, LinuxBridge, Mininet, setLogLevel
-from lab.observe import Capture, decode
-from lab.timeline import TAKE_DOWN, Timeline
+from lab.observe import Capture, MachineWatcher, decode
+from lab.timeline import BUILT, TAKE_DOWN, Timeline
 from lab.topology.heads import HeadsTopo
 from lab.topology.topology import ArrayTopo, HostSpec
 from lab.waiting import wait_for
@@ -106,6 +107,7 @@ class Lab(AbstractContextManager["Lab"]):
         self._undo.callback(self.folder.work.rmdir)
         sandbox.mount_tmpfs(self.folder.work)
         self._undo.callback(sandbox.unmount, self.folder.work)
+        self._undo.enter_context(MachineWatcher(self.timeline, self.folder.logs / "machine.log"))
         keys = Keys.make()
         space = GuestSpace.prepare(self.setup.image, self.folder.work)
         # Before the nodes start, because each node copies the mounts of that moment.
@@ -133,6 +135,15 @@ class Lab(AbstractContextManager["Lab"]):
             self.array.start()
             for one in ready:
                 one.result()
+        self._undo.callback(self._end_clocks, nodes)
+        self.timeline.add("lab", "moment", name=BUILT)
+
+    def _end_clocks(self, net: Mininet) -> None:
+        """Measure the clocks of all guests once more, all at the same time."""
+        with ThreadPoolExecutor() as pool:
+            for node in net.hosts:
+                if isinstance(node, KernelHost):
+                    pool.submit(node.end_clock)
 
     def _network(self) -> Mininet:
         setLogLevel("critical")
@@ -184,10 +195,7 @@ class Lab(AbstractContextManager["Lab"]):
             sites = {}
             for name, spec in topo.heads.items():
                 self._power_on(net[name], boot_addresses(spec), space, keys, NICE)
-                sites[name] = HeadSite(
-                    net[name], self._disks, self.timeline,
-                    self.folder.logs / f"{name}-clock.log",
-                )  # fmt: skip
+                sites[name] = HeadSite(net[name], self._disks)
             manager = Site(LocalRunner(node.name, node.pid), self.folder.work, node.pid)
             return heads.HeadArray(
                 topo, self.setup.policy, self.setup.target, sites, manager, self.timeline, **places
@@ -245,6 +253,7 @@ class Lab(AbstractContextManager["Lab"]):
         self._capture = Capture(
             captured, self.folder.captures, timeline=self.timeline, full=self.setup.full_capture
         )
+        self._captured_from = time.time()
         self._undo.enter_context(self._capture)
 
     def _decode(self) -> None:
@@ -252,7 +261,10 @@ class Lab(AbstractContextManager["Lab"]):
             str(a.ip): h.name for h in self.setup.topo.initiators.values() for a in h.addresses
         }
         self.say("decoding the captures")
+        decoder = Evidence(self.timeline, "lab", "decoder")
+        decoder.begin(t=self._captured_from)
         self.timeline.extend(decode(self._capture.files, hosts, served=self._scsi_on_wire))
+        decoder.end()
 
     @property
     def _scsi_on_wire(self) -> bool:
@@ -289,9 +301,9 @@ class Lab(AbstractContextManager["Lab"]):
         """Put `moment` on the timeline, for checks that judge the events before it.
 
         With `later_s` the moment is that many seconds from now; the scenario must go on until then.
-        BadInput for the name of the lab's own moment, which is its take-down.
+        BadInput for the name of a moment of the lab itself.
         """
-        if moment == TAKE_DOWN:
+        if moment in (BUILT, TAKE_DOWN):
             raise BadInput(f"the moment {moment!r} is the lab's own; choose another name")
         self.timeline.add("lab", "moment", name=moment, t=time.time() + later_s)
 

@@ -95,7 +95,10 @@ SPREAD = [
 ]
 NEW = [FAULT, login(6), session(7, "after")]
 LOST = {"block": 3, "expected": 7, "found": 5}
-CONSOLE = [event(0, "h1", "console", phase="begin"), event(9, "h1", "console", phase="end")]
+CONSOLE = [
+    event(0, "h1", "evidence", source="console", phase="begin"),
+    event(9, "h1", "evidence", source="console", phase="end"),
+]
 MESSAGE = event(3, "h1", "kernel-message", line="BUG: unable to handle <page> fault")
 # The clock of the kernel that p2 is a port of is that close to the lab's.
 CLOCK = event(0, "p2", "clock", within_ms=1.5)

@@ -190,7 +190,6 @@ EXAMPLES = {
                 [],
                 MOVE[1:],
                 [CONFIG],
-                [*MOVE, event(3, "array", "watch-gap", what="netlink overflow")],
                 [{**CONFIG, "macs": {}}, *MOVE[1:]],
                 but(MOVE, "address", 0, source="controller")[:2],
             ],
@@ -263,8 +262,8 @@ EXAMPLES = {
             "unknown": [
                 [],
                 CONSOLE[:1],
-                [*CONSOLE, event(0, "h2", "console", phase="begin")],
-                [*CONSOLE, event(10, "h1", "console", phase="begin")],
+                [*CONSOLE, event(0, "h2", "evidence", source="console", phase="begin")],
+                [*CONSOLE, event(10, "h1", "evidence", source="console", phase="begin")],
                 [*CONSOLE, kernels("h1", "a1")],
                 [kernels("a1")],
                 [kernels(), CONSOLE[0]],

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 from access_examples import EXAMPLES as ACCESS
+from evidence_events import all_seen
 from fault_examples import BACK, DIED, DOWN, FLAPPED, KILLED
 from fault_examples import EXAMPLES as FAULTS
 from hypothesis import given
@@ -58,7 +59,8 @@ def timeline_of(*events):
 
 @pytest.mark.parametrize(("name", "args", "verdict", "events"), CASES)
 def test_example(name, args, verdict, events):
-    (finding,) = judge(timeline_of(*events), [checks.FACTORIES[name](*args)])
+    one = checks.FACTORIES[name](*args)
+    (finding,) = judge(timeline_of(*all_seen(one), *events), [one])
     assert (finding.verdict, finding.name[: len(name)]) == (verdict, name), finding.evidence
     assert finding.evidence.endswith(".") or name == "kernel_quiet"
 
@@ -113,7 +115,8 @@ def test_a_port_that_has_gone_does_not_count_when_spreading():
 
 def test_a_session_belongs_to_the_port_that_took_its_address():
     taken = [address(0, "p2", ip=P2), address(0.5, "p2", "del", P2), address(0.5, "p3", ip=P2)]
-    (finding,) = judge(timeline_of(*SPREAD, *taken), [checks.sessions_spread()])
+    one = checks.sessions_spread()
+    (finding,) = judge(timeline_of(*all_seen(one), *SPREAD, *taken), [one])
     assert finding.verdict == "pass"
     assert "p3 1" in finding.evidence
 

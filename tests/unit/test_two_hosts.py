@@ -41,6 +41,7 @@ from request_examples import (
 )
 from request_examples import BACK as RETURNED
 from request_examples import login as wire_login
+from evidence_events import all_seen
 from session_events import (
     CLOCK,
     CONFIG,
@@ -90,7 +91,8 @@ def elsewhere(events):
 
 
 def verdict_of(name, args, events, **options):
-    (finding,) = judge(timeline_of(*events), [checks.FACTORIES[name](*args, **options)])
+    one = checks.FACTORIES[name](*args, **options)
+    (finding,) = judge(timeline_of(*all_seen(one), *events), [one])
     return finding
 
 

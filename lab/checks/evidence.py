@@ -1,0 +1,111 @@
+"""Whether the observers saw all that a check needs, and whether the machine let the lab run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lab.checks.moments import scenario_end, time_of
+from lab.evidence import BEGIN, BROKEN, END, EVIDENCE, GAP
+from lab.timeline import BUILT, Event, Timeline
+
+Need = tuple[str, str | None]
+"""A source of evidence, and the place where it is needed (None: wherever it is observed)."""
+
+BUSY_SHARE = 0.5
+"""The lab's processes wait for a processor for 10 to 20 % of the time on a quiet machine with two
+processors, and for 75 % or more beside four spinning processes a processor (measured)."""
+_BUSY_SPAN_S = 0.5
+_MATTERS = 0.25
+"""The part of a missed time that the machine must have taken to make the miss unknown."""
+
+
+def missing(timeline: Timeline, needs: Iterable[Need]) -> str | None:
+    """The first gap in the evidence that is needed, in a sentence; None if it is whole.
+
+    Needed is all from the moment at which the lab was built to the end of the scenario.
+    """
+    begin, end = time_of(timeline, BUILT) or 0.0, scenario_end(timeline)
+    events = timeline.events(EVIDENCE)
+    for source, place in needs:
+        at = f" of {place}" if place else ""
+        seen = [e for e in events if e["source"] == source and place in (None, e["where"])]
+        if not seen:
+            return f"No observer of the {source}{at} was there."
+        for where in sorted({e["where"] for e in seen}):
+            gap = _gap([e for e in seen if e["where"] == where], source, begin, end)
+            if gap:
+                return gap
+    return None
+
+
+def _gap(seen: list[Event], source: str, begin: float, end: float) -> str | None:
+    """What one observer may have missed from `begin` to `end`."""
+    name = f"The observer of the {source} of {seen[0]['where']}"
+    began = [e["t"] for e in seen if e["phase"] == BEGIN]
+    if not began:
+        return f"{name} did not say that it began."
+    if source != "load" and began[0] > begin > 0:
+        return f"{name} began {began[0] - begin:.3f} s after the lab was built."
+    for event in seen:
+        since = event.get("since", began[0])
+        if event["phase"] == GAP and since <= end and event["t"] >= begin:
+            return f"{name} had a gap: {event['what']}."
+        if event["phase"] == BROKEN:
+            return f"{name} broke: {event['what']}."
+    ended = sum(e["phase"] == END for e in seen)
+    if ended < len(began):
+        return f"{name} did not say that it ended well."
+    return None
+
+
+def waited_ms(timeline: Timeline, since: float, until: float) -> float:
+    """For how long, in ms, the lab's processes waited for a processor, at most the whole time.
+
+    By the `machine` events: each has the time `t`, `since` and how many milliseconds of that were
+    waited, by all of the lab's processes together. Lab processes wait for each other too.
+    """
+    total = 0.0
+    for event in timeline.events("machine"):
+        span = event["t"] - event["since"]
+        both = min(until, event["t"]) - max(since, event["since"])
+        if span > 0 and both > 0:
+            total += min(event["waited_ms"] * both / span, both * 1000)
+    return total
+
+
+def machine_took(timeline: Timeline, since: float, until: float, missed_ms: float) -> str | None:
+    """Why a limit missed by `missed_ms` may be the machine's doing, in a sentence; else None.
+
+    It may, if the lab's processes waited for a processor for as long as the limit was missed, or
+    for a quarter of the whole time: one lost moment can make TCP wait for its next timer.
+    """
+    whole = (until - since) * 1000
+    waited = waited_ms(timeline, since, until)
+    if waited and (waited >= missed_ms or waited >= _MATTERS * whole):
+        return (
+            f"The machine was too busy: the lab's processes waited for a processor for "
+            f"{waited:.0f} ms of these {whole:.0f} ms."
+        )
+    return None
+
+
+def machine_busy(timeline: Timeline) -> str | None:
+    """Why what came too late in this run may be the machine's doing, in a sentence; else None.
+
+    It may, if for half a second or more the lab's processes waited for a processor half the time.
+    """
+    begin, end = time_of(timeline, BUILT) or 0.0, scenario_end(timeline)
+    events = [e for e in timeline.events("machine") if e["t"] > begin and e["since"] < end]
+    busy = 0.0
+    waited = 0.0
+    for event in events:
+        span = event["t"] - event["since"]
+        if event["waited_ms"] >= BUSY_SHARE * span * 1000:
+            busy += span
+            waited += min(event["waited_ms"], span * 1000)
+    if busy < _BUSY_SPAN_S:
+        return None
+    return (
+        f"The machine was too busy: in {busy:.1f} s of the run the lab's processes waited for a "
+        f"processor for {waited / 1000:.1f} s."
+    )

@@ -1,0 +1,153 @@
+"""A pass needs evidence without a gap, and a fail by lateness a machine that let the lab work."""
+
+import pytest
+from evidence_events import all_seen, seen
+from session_events import STEADY, event, io, load
+from test_checks import EXAMPLES, timeline_of
+
+from lab import checks
+from lab.checks import judge
+from lab.checks.evidence import waited_ms
+
+PASSING = [
+    pytest.param(name, args, events, id=f"{name}-{n}")
+    for name, (args, examples) in EXAMPLES.items()
+    for n, events in enumerate(examples["pass"])
+]
+NEEDY = [
+    pytest.param(checks.FACTORIES[name](*args), at, events, id=f"{name}-{source}")
+    for name, (args, examples) in EXAMPLES.items()
+    for events in examples["pass"][:1]
+    for at, (source, _) in enumerate(checks.FACTORIES[name](*args).needs)
+]
+SELF_CONTAINED = {
+    # Each looks at what was asked for once, and says unknown where no answer was recorded.
+    "connection_counts", "frames_dropped", "front_restarted", "no_secret_leaked", "reached",
+    "reservation_unchanged", "same_connection", "same_disk", "same_identity", "served_at",
+    "session_survived", "writes_allowed", "writes_refused",
+    # Looks at the evidence itself.
+    "kernel_quiet",
+}  # fmt: skip
+DOWN = event(900, "lab", "moment", name="take-down")
+
+
+def verdict(one, *events):
+    (finding,) = judge(timeline_of(*events), [one])
+    return finding.verdict, finding.evidence
+
+
+def test_every_check_that_needs_an_observer_says_so():
+    without = {
+        name for name, (args, _) in EXAMPLES.items() if not checks.FACTORIES[name](*args).needs
+    }
+    assert without == SELF_CONTAINED
+
+
+@pytest.mark.parametrize(("one", "at", "events"), NEEDY)
+def test_a_pass_without_its_evidence_is_unknown(one, at, events):
+    (source, place), whole = one.needs[at], all_seen(one)
+    where = place or "array"
+    cut = [e for e in whole if e["source"] != source]
+    begin, end = seen(source, where)
+
+    def of(*more):
+        return verdict(one, *cut, *events, *more, DOWN)
+
+    def gap(t, **more):
+        return event(t, where, "evidence", source=source, phase="gap", what="99 were lost", **more)
+
+    assert of(begin, end)[0] == "pass"
+    assert of()[0] == "unknown"
+    assert of(begin)[0] == "unknown", "it did not end well"
+    found, said = of(begin, gap(3), end)
+    assert (found, "99 were lost" in said) == ("unknown", True)
+    broke = event(3, where, "evidence", source=source, phase="broken", what="disk full")
+    assert of(begin, broke)[0] == "unknown"
+    assert of(begin, end, *seen(source, where)[:1])[0] == "unknown", "the second did not end"
+    # What was missed after the scenario's end does not count; what was found missing then, does.
+    assert of(begin, gap(950, since=940), end)[0] == "pass"
+    assert of(begin, gap(950), end)[0] == "unknown"
+    assert of(begin, gap(950, since=3), end)[0] == "unknown"
+
+
+@pytest.mark.parametrize(("one", "at", "events"), NEEDY)
+def test_only_the_observer_of_the_place_counts(one, at, events):
+    source, place = one.needs[at]
+    blind = event(5, "h9", "evidence", source=source, phase="gap", what="blind")
+    other = [*seen(source, "h9"), blind]
+    expected = "pass" if place else "unknown"
+    assert verdict(one, *all_seen(one), *events, *other)[0] == expected
+
+
+def test_an_observer_that_began_late_has_missed_the_beginning():
+    one = checks.moved_to("10.0.0.1")
+    (args, examples) = EXAMPLES["moved_to"]
+    events = [*examples["pass"][0], event(0.5, "lab", "moment", name="built")]
+    assert verdict(one, *events, *seen("addresses", since=0.4))[0] == "pass"
+    assert verdict(one, *events, *seen("addresses", since=0.7))[0] == "unknown"
+
+
+def test_a_fail_stays_a_fail_without_evidence():
+    for name, (args, examples) in EXAMPLES.items():
+        for events in examples["fail"]:
+            assert verdict(checks.FACTORIES[name](*args), *events)[0] == "fail", name
+
+
+# --- the machine ----------------------------------------------------------------------------
+
+
+def busy(since, t, ms):
+    return event(t, "lab", "machine", since=since, waited_ms=ms)
+
+
+def test_what_the_lab_waited_is_counted_within_the_time():
+    timeline = timeline_of(busy(0, 1, 400), busy(1, 2, 3000), busy(5, 6, 100))
+    assert waited_ms(timeline, 0, 1) == pytest.approx(400)
+    assert waited_ms(timeline, 0.5, 1) == pytest.approx(200)
+    assert waited_ms(timeline, 0, 2) == pytest.approx(1400), "at most the whole time"
+    assert waited_ms(timeline, 2, 5) == 0
+
+
+STALL = [*load(0, 20), *[io(n / 10) for n in range(51)], *[io(7 + n / 10) for n in range(130)]]
+
+
+@pytest.mark.parametrize(
+    ("limit", "machine", "expected"),
+    [
+        (3000, [], "pass"),
+        (1000, [], "fail"),
+        (1000, [busy(5, 7, 400)], "fail"),
+        (1000, [busy(5, 7, 600)], "unknown"),  # a quarter of the stall
+        (1900, [busy(5, 7, 120)], "unknown"),  # as much as was missed
+        (1000, [busy(0, 4.9, 4900), busy(7.1, 20, 9000)], "fail"),  # not then
+    ],
+)
+def test_a_stall_is_the_machines_if_the_lab_waited_for_it(limit, machine, expected):
+    one = checks.stall_below("h1", limit)
+    found, said = verdict(one, *all_seen(one), *STALL, *machine)
+    assert found == expected, said
+    assert ("The machine was too busy" in said) == (expected == "unknown")
+
+
+TIMED = {name for name, (args, _) in EXAMPLES.items() if checks.FACTORIES[name](*args).timed}
+
+
+def test_what_is_late_on_a_busy_machine_is_unknown_and_what_is_wrong_is_not():
+    wrong = {"no_lost_writes", "one_owner_of_virtual_address", "fenced_before_moved",
+             "same_identity", "no_secret_leaked", "redirected_at_login", "discovery_hides_ports",
+             "nothing_served", "proved", "login_refused", "host_refused"}  # fmt: skip
+    assert not wrong & TIMED
+    for name, (args, examples) in EXAMPLES.items():
+        one = checks.FACTORIES[name](*args)
+        for events in examples["fail"]:
+            for share, counts in ((0.2, False), (0.8, True)):
+                waits = [busy(t / 10, (t + 1) / 10, share * 100) for t in range(20, 50)]
+                expected = "unknown" if counts and name in TIMED else "fail"
+                if name != "stall_below":
+                    assert verdict(one, *events, *waits)[0] == expected, (name, share)
+
+
+def test_a_moment_of_business_excuses_nothing():
+    late = [*STEADY, event(9, "lab", "wait-timeout", what="a login", last="none")]
+    assert verdict(checks.reached(), *late, busy(3, 3.3, 300))[0] == "fail"
+    assert verdict(checks.reached(), *late, busy(3, 3.6, 600))[0] == "unknown"
