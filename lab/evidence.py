@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from lab.timeline import Timeline
+from lab.timeline import Event, Timeline
 
 EVIDENCE = "evidence"
 """The kind of these events. `source` says what is observed, `where` at which place, and `phase` is
 one of the four below; `what` is the reason of a gap."""
 BEGIN, GAP, BROKEN, END = "begin", "gap", "broken", "end"
+
+
+def gaps(timeline: Timeline) -> list[Event]:
+    """What observers may have missed, and those that broke, of all sources and places."""
+    return [e for e in timeline.events(EVIDENCE) if e["phase"] in (GAP, BROKEN)]
 
 
 class Evidence:

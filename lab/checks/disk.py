@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from lab.checks.evidence import machine_took
 from lab.checks.verdict import Answer, Look, check, failed, passed, unknown
+from lab.evidence import EVIDENCE
 from lab.timeline import Event, Timeline
 
 
@@ -53,7 +54,8 @@ def load_intervals(timeline: Timeline, host: str) -> list[Interval]:
         elif name in open_at:
             found.append(Interval(open_at.pop(name), event["t"], True))
     if open_at:
-        last = max(event["t"] for event in timeline)
+        # What observers say at their end is no part of it.
+        last = max(event["t"] for event in timeline if event["kind"] != EVIDENCE)
         found += [Interval(begin, last, False) for begin in open_at.values()]
     return sorted(found, key=lambda i: i.begin)
 

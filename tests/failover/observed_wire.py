@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lab.controller import config
 from lab.controller.watch import Watch
+from lab.evidence import gaps
 from lab.observe import AddressWatcher, Capture, addresses
 from lab.timeline import Timeline
 from lab.waiting import wait_for
@@ -179,7 +180,7 @@ def overflow():
     for event in timeline.events("address"):
         (up.add if event["op"] == "add" else up.discard)(event["address"])
     there = sh("ip", "-o", "-4", "addr", "show", "dev", "br0").count(" inet ")
-    result = {"gaps": len(timeline.events("watch-gap")), "known": len(up), "there": there}
+    result = {"gaps": len(gaps(timeline)), "known": len(up), "there": there}
     print(json.dumps(result))
 
 
@@ -220,9 +221,9 @@ def moves():
         move("p1", "p3", "p2")
         watcher._dump = busy
         hold.release()
-        wait_for("the gap", lambda: timeline.events("watch-gap"), seconds=5)
+        wait_for("the gap", lambda: gaps(timeline), seconds=5)
     told = [[e["op"], e["where"]] for e in timeline.events("address") if e["address"] == "10.0.0.1"]
-    print(json.dumps({"told": told, "gaps": len(timeline.events("watch-gap"))}))
+    print(json.dumps({"told": told, "gaps": len(gaps(timeline))}))
 
 
 def controller_watch():

@@ -3,6 +3,7 @@
 import pytest
 
 from lab.errors import LabError
+from lab.evidence import gaps
 from lab.observe import GuestAddressWatcher
 from lab.suite.net import guest_network
 from lab.timeline import Timeline
@@ -49,19 +50,19 @@ def test_an_ip_monitor_that_misses_something_or_ends_is_a_gap(tmp_path):
             lines += ["addr add 10.99.0.1/24 dev br0"]
             net.array.run(["ip", "-batch", "-"], stdin="\n".join(lines))
             signal("CONT")
-            wait_for("the gap", lambda: timeline.events("watch-gap"), seconds=5.0)
+            wait_for("the gap", lambda: gaps(timeline), seconds=5.0)
             wait_for(
                 "what it missed",
                 here,
                 until=lambda up: up == ["10.0.0.1", "10.99.0.1"],
                 seconds=10.0,
             )
-            before = timeline.events("watch-gap")
+            before = gaps(timeline)
             assert all("No buffer space available" in e["what"] for e in before)
             signal("KILL")
             wait_for(
                 "another gap",
-                lambda: [e["what"] for e in timeline.events("watch-gap")[len(before) :]],
+                lambda: [e["what"] for e in gaps(timeline)[len(before) :]],
                 until=lambda whats: any("before it was asked to" in what for what in whats),
                 seconds=5.0,
             )

@@ -14,6 +14,7 @@ import pytest
 from observed_wire import FOREIGN_MAC
 
 from lab.errors import CommandFailed, LabError
+from lab.evidence import gaps
 from lab.observe import AddressWatcher, addresses, decode
 from lab.observe.bpf import PDUS, TEXTS, compiled, control_filter
 from lab.timeline import Timeline
@@ -147,7 +148,7 @@ def test_bulk_data_is_not_kept(run):
 
 def test_the_kernel_says_which_port_has_an_address(run):
     timeline = Timeline.read(run / "timeline.jsonl")
-    assert not timeline.events("watch-gap")
+    assert not gaps(timeline)
     moves = [
         (e["op"], e["where"]) for e in timeline.events("address") if e["address"] == "10.0.0.12"
     ]
@@ -238,7 +239,7 @@ def test_a_watcher_that_does_not_end_says_so(monkeypatch):
     with pytest.raises(LabError, match=r"did not read to the end within 0\.05 s"), watcher:
         pass
     held.set()
-    assert len(timeline.events("watch-gap")) == 1
+    assert len(gaps(timeline)) == 1
 
 
 def test_a_namespace_that_is_not_there():

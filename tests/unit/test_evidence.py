@@ -81,7 +81,7 @@ def test_only_the_observer_of_the_place_counts(one, at, events):
 
 def test_an_observer_that_began_late_has_missed_the_beginning():
     one = checks.moved_to("10.0.0.1")
-    (args, examples) = EXAMPLES["moved_to"]
+    _, examples = EXAMPLES["moved_to"]
     events = [*examples["pass"][0], event(0.5, "lab", "moment", name="built")]
     assert verdict(one, *events, *seen("addresses", since=0.4))[0] == "pass"
     assert verdict(one, *events, *seen("addresses", since=0.7))[0] == "unknown"

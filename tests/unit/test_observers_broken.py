@@ -8,10 +8,12 @@ import socket
 from pathlib import Path
 
 import pytest
+from evidence_events import seen
 
-from lab.checks import one_owner_of_virtual_address
+from lab.checks import judge, one_owner_of_virtual_address
 from lab.commands import LocalRunner
 from lab.errors import LabError
+from lab.evidence import gaps
 from lab.observe import Capture, GuestAddressWatcher, addresses
 from lab.timeline import Timeline
 from lab.waiting import wait_for
@@ -68,7 +70,7 @@ class Guest:
         os.kill(int((self.folder / "pid").read_text()), signal.SIGKILL)
 
     def gap(self) -> str:
-        found = wait_for("a gap", lambda: self.timeline.events("watch-gap"), seconds=5.0)
+        found = wait_for("a gap", lambda: gaps(self.timeline), seconds=5.0)
         return str(found[0]["what"])
 
     def moves(self) -> list[tuple[str, str]]:
@@ -86,23 +88,25 @@ def test_an_ip_monitor_that_was_killed_is_a_gap(guest):
         assert "ip monitor ended" in guest.gap()
         # Nobody saw this any more: a double owner.
         guest.tell(line("p2"))
-    assert len(guest.timeline.events("watch-gap")) == 1
-    answer, _ = one_owner_of_virtual_address("10.0.0.1").look(guest.timeline)
-    assert answer == "unknown"  # what was "never on two at once"
+    assert len(gaps(guest.timeline)) == 1
+    guest.timeline.extend([*seen("capture", since=0), *seen("decoder", since=0)])
+    (finding,) = judge(guest.timeline, [one_owner_of_virtual_address("10.0.0.1")])
+    assert finding.verdict == "unknown"  # what was "never on two at once"
+    assert "ip monitor ended" in finding.evidence
 
 
 def test_an_ip_monitor_that_ends_just_before_the_end_is_a_gap(guest):
     with guest.watcher:
         guest.end_monitor()
         wait_for("its end", lambda: guest.watcher._process.poll() is not None, seconds=5.0)
-    assert len(guest.timeline.events("watch-gap")) == 1
+    assert len(gaps(guest.timeline)) == 1
 
 
 def test_an_ip_monitor_that_is_asked_to_end_is_none(guest):
     with guest.watcher:
         guest.tell(line("p1", "del"), line("p2"))
         wait_for("the move", lambda: len(guest.moves()) == 3, seconds=5.0)
-    assert not guest.timeline.events("watch-gap")
+    assert not gaps(guest.timeline)
     assert guest.watcher._up == {("p2", "10.0.0.1")}
 
 
@@ -111,7 +115,7 @@ def test_a_guest_whose_power_is_cut_is_none(guest):
         guest.watcher.lost()
         guest.end_monitor()
         wait_for("it to see that", lambda: not guest.watcher._mind.is_alive(), seconds=5.0)
-    assert not guest.timeline.events("watch-gap")
+    assert not gaps(guest.timeline)
 
 
 def test_an_overrun_is_a_gap_and_what_was_missed_follows(guest):
@@ -180,7 +184,7 @@ def test_a_recorder_that_breaks_is_a_gap_and_told_at_the_end(tmp_path):
     wait_for("the end", lambda: not recorder._thread.is_alive(), seconds=5.0)
     with pytest.raises(LabError, match="recording broke: broken on purpose"):
         recorder.__exit__(None, None, None)
-    (gap,) = timeline.events("watch-gap")
+    (gap,) = gaps(timeline)
     assert gap["where"] == "h1"
     assert "broken on purpose" in gap["what"]
 

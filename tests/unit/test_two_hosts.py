@@ -8,6 +8,7 @@ import copy
 
 import pytest
 from access_examples import BROKEN_OFF, REFUSED, UNTOLD, attempt, proof
+from evidence_events import all_seen
 from fault_examples import (
     AWAY,
     BACK,
@@ -41,7 +42,6 @@ from request_examples import (
 )
 from request_examples import BACK as RETURNED
 from request_examples import login as wire_login
-from evidence_events import all_seen
 from session_events import (
     CLOCK,
     CONFIG,
