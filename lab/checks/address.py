@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from lab.checks.clocks import apart_ms
 from lab.checks.moments import scenario_end
 from lab.checks.portals import port_macs, virtual_addresses
 from lab.checks.verdict import Answer, Look, check, failed, passed, unknown
@@ -54,19 +55,6 @@ def claims(timeline: Timeline, address: str) -> list[Event]:
     return [e for e in timeline if e["kind"] in CLAIMS and ip_of(e["address"]) == wanted]
 
 
-def clock_doubt_ms(timeline: Timeline, names: Collection[str]) -> float:
-    """How far apart, in ms, the clocks of the kernels `names` may be.
-
-    Each guest's clock was measured at its boot and at the end (`clock` events): it may be wrong by
-    what it was off then, and the uncertainty of that. The others use this machine's clock.
-    """
-    within: dict[str, float] = {}
-    for event in timeline.events("clock"):
-        doubt = abs(event.get("offset_ms", 0.0)) + event["within_ms"]
-        within[event["where"]] = max(doubt, within.get(event["where"], 0.0))
-    return sum(within.get(name, 0.0) for name in names)
-
-
 @check(sees=("addresses", "capture", "decoder"))
 def one_owner_of_virtual_address(address: str | None = None) -> Look:
     """The virtual address is never up on two ports, and no foreign MAC claims it on the wire.
@@ -97,7 +85,7 @@ def _one_owner(timeline: Timeline, address: str) -> Answer:
             span = (later[0].t - state.t) * 1000 if later else float("inf")
             for_ms = f"for {span:.1f} ms" if later else "to the end"
             both = f"{address} was up on {_and(state.ports)} at once, {for_ms}"
-            doubt = clock_doubt_ms(timeline, state.ports)
+            doubt = apart_ms(timeline, state.ports)
             if span > doubt:
                 return failed(f"{both}.")
             doubtful = f"{both}, but their clocks agree only to {doubt:.1f} ms."

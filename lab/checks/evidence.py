@@ -12,8 +12,8 @@ Need = tuple[str, str | None]
 """A source of evidence, and the place where it is needed (None: wherever it is observed)."""
 
 BUSY_SHARE = 0.5
-"""The lab's processes wait for a processor for 10 to 20 % of the time on a quiet machine with two
-processors, and for 75 % or more beside four spinning processes a processor (measured)."""
+"""Beside four spinning processes a processor, other work keeps the lab's processes waiting for more
+than all of the time; on a quiet machine, for some hundredths of it (measured)."""
 _BUSY_SPAN_S = 0.5
 _MATTERS = 0.25
 """The part of a missed time that the machine must have taken to make the miss unknown."""
@@ -59,10 +59,10 @@ def _gap(seen: list[Event], source: str, begin: float, end: float) -> str | None
 
 
 def waited_ms(timeline: Timeline, since: float, until: float) -> float:
-    """For how long, in ms, the lab's processes waited for a processor, at most the whole time.
+    """For how many ms other work kept the lab waiting for a processor, at most the whole time.
 
-    By the `machine` events: each has the time `t`, `since` and how many milliseconds of that were
-    waited, by all of the lab's processes together. Lab processes wait for each other too.
+    By the `machine` events (lab/observe/pressure.py): each has the time `t`, `since`, and for how
+    many milliseconds other work kept all of the lab's processes together waiting.
     """
     total = 0.0
     for event in timeline.events("machine"):
@@ -83,7 +83,7 @@ def machine_took(timeline: Timeline, since: float, until: float, missed_ms: floa
     waited = waited_ms(timeline, since, until)
     if waited and (waited >= missed_ms or waited >= _MATTERS * whole):
         return (
-            f"The machine was too busy: the lab's processes waited for a processor for "
+            f"The machine was too busy: other work kept the lab waiting for a processor for "
             f"{waited:.0f} ms of these {whole:.0f} ms."
         )
     return None
@@ -106,6 +106,6 @@ def machine_busy(timeline: Timeline) -> str | None:
     if busy < _BUSY_SPAN_S:
         return None
     return (
-        f"The machine was too busy: in {busy:.1f} s of the run the lab's processes waited for a "
-        f"processor for {waited / 1000:.1f} s."
+        f"The machine was too busy: in {busy:.1f} s of the run other work kept the lab waiting for "
+        f"a processor for {waited / 1000:.1f} s."
     )

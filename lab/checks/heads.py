@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lab.checks.address import clock_doubt_ms
+from lab.checks.clocks import apart_ms
 from lab.checks.verdict import Answer, Look, check, failed, passed, unknown
 from lab.timeline import Timeline
 
@@ -29,7 +29,7 @@ def fenced_before_moved() -> Look:
                 if before != where:
                     if before not in cuts:
                         text = f"{address} came up on {where}; the power of {before} was not cut"
-                        doubt = clock_doubt_ms(timeline, {before, where})
+                        doubt = apart_ms(timeline, {before, where})
                         soon = event["t"] + doubt / 1000
                         if any(event["t"] < t <= soon for t in _cuts(timeline, before)):
                             return unknown(f"{text} before; clocks may differ by {doubt:.1f} ms.")

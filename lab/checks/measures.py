@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lab.checks.address import owners_at, ownership
+from lab.checks.clocks import array_doubt_ms
 from lab.checks.disk import acknowledged, load_intervals, longest_gap, no_lost_writes
 from lab.checks.verdict import Verdict
 from lab.portal import ip_of
@@ -15,8 +16,9 @@ def measures(timeline: Timeline) -> dict[str, Any]:
     """The figures of the run; one that the timeline does not hold is None or left out.
 
     `stall_ms` and `iops` are per host under load. `address_move_ms` is per address: the longest
-    time from the start of a fault until the kernel has the address up on another port. The counts
-    are for all hosts together.
+    time from the start of a fault until the kernel has the address up on another port. The fault
+    has this machine's clock, the address that of the array's kernel; they agree to
+    `clocks_within_ms`. The counts are for all hosts together.
     """
     io = timeline.events("io")
     verified = timeline.events("verified")
@@ -45,6 +47,7 @@ def measures(timeline: Timeline) -> dict[str, Any]:
         "torn_writes": sum(len(e["torn"]) for e in verified) if known else None,
         "logins": len(timeline.events("login")),
         "address_move_ms": address_moves(timeline),
+        "clocks_within_ms": round(array_doubt_ms(timeline), 3),
     }
 
 

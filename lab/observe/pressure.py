@@ -1,64 +1,88 @@
-"""Tells how long the processes here wait for a processor; run as a program, in the sandbox.
+"""Tells for how long other work kept the processes here from a processor; run as a program.
 
-Each line of output is one JSON object: {"since", "t", "waited_ms"} for a time in which they waited,
-or in which this program itself was woken late. A time in which nobody waited is not told. Times are
-Unix seconds. It ends, and says {"end": true}, at the end of its input. Standard library only.
+It runs in the sandbox, whose /proc has the lab's processes only. Each line of output is one JSON
+object: {"since", "t", "waited_ms", "others"}, Unix seconds, for a time in which the lab's processes
+waited for a processor. `others` is the part of the processors' work that was not the lab's, and
+`waited_ms` is that part of what all of the lab's processes waited together: they also wait for each
+other, and that is not the machine's doing. If this program itself was woken late, it tells that. A
+time in which nobody waited is not told. At the end of its input it says {"end": true}. Standard
+library only.
 """
 
 from __future__ import annotations
 
 import json
 import select
-import sys
 import time
+from collections import deque
 from pathlib import Path
 
 TICK_S = 0.02
 """Each tick tells how late this program woke up."""
 LOOK_S = 0.1
 """How often it asks how long the others have waited."""
-COST = 50
+COST = 30
 """The time between two looks is at least so many times what one takes (many hosts)."""
-SCAN_S = 1.0
-"""How often it looks for new processes, and for those that have begun to work."""
 LEAST_MS = 2.0
+SMOOTHED = 10
+"""The processors' work is counted in hundredths of a second, so it is taken over so many looks."""
 
 
-def waited(pid: str) -> tuple[int, int]:
-    """How long the process worked, and waited to work, in nanoseconds (0, 0 if it is gone).
+def worked_s(pid: int) -> float:
+    """For how many seconds all threads of the process worked; 0 if it is gone.
 
-    The first two numbers of /proc/PID/schedstat (Documentation/scheduler/sched-stats.rst).
+    Its clock is CPUCLOCK_SCHED (include/linux/posix-timers_types.h, make_process_cpuclock).
     """
     try:
-        worked, waits, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
-        return int(worked), int(waits)
-    except (OSError, ValueError):
-        return 0, 0
+        return time.clock_gettime((~pid << 3) | 2)
+    except OSError:
+        return 0.0
+
+
+def waited_s(pid: int) -> float:
+    """For how many seconds its first thread waited to work; 0 if it is gone.
+
+    The second number of /proc/PID/schedstat (Documentation/scheduler/sched-stats.rst).
+    """
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError):
+        return 0.0
+
+
+def processors_worked_s() -> float:
+    """For how many seconds all processors worked, or were taken by a hypervisor (proc(5), stat)."""
+    user, nice, system, _, _, *rest = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    return sum(map(int, (user, nice, system, *rest))) / 100  # USER_HZ
 
 
 class Waits:
-    """The processes here, and how long each has waited."""
+    """The processes here: how long each has worked and waited, beside what all processors did."""
 
     def __init__(self) -> None:
-        self._all: dict[str, tuple[int, int]] = {}
-        self._working: set[str] = set()
-        self._scanned = 0.0
+        self._known: dict[int, tuple[float, float]] = {}
+        self._looks: deque[tuple[float, float]] = deque(maxlen=SMOOTHED)
+        self._worked = processors_worked_s()
+        self.others = 0.0
 
     def since_last(self) -> float:
-        """For how many ms all of them together have waited since the last call."""
-        now, total = time.monotonic(), 0
-        scan = now - self._scanned >= SCAN_S
-        everybody = (path.name for path in Path("/proc").iterdir())
-        pids = [name for name in everybody if name.isdigit()] if scan else list(self._working)
-        seen = {pid: waited(pid) for pid in pids}
-        for pid, at in seen.items():
-            total += max(0, at[1] - self._all.get(pid, at)[1])
-        if scan:
-            # What has not worked since the last scan is looked at again at the next one only.
-            self._working = {pid for pid, at in seen.items() if at != self._all.get(pid)}
-            self._all, self._scanned = {}, now
-        self._all.update(seen)
-        return total / 1e6
+        """For how many ms other work kept the processes here waiting since the last call."""
+        pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+        now = {pid: (worked_s(pid), waited_s(pid)) for pid in pids}
+        ours = waited = 0.0
+        for pid, (worked, waits) in now.items():
+            was = self._known.get(pid, (0.0, 0.0))
+            ours += max(0.0, worked - was[0])
+            waited += max(0.0, waits - was[1])
+        first, self._known = not self._known, now
+        all_worked = processors_worked_s()
+        if not first:
+            self._looks.append((all_worked - self._worked, ours))
+        self._worked = all_worked
+        whole = sum(one for one, _ in self._looks)
+        theirs = whole - sum(own for _, own in self._looks)
+        self.others = max(0.0, theirs / whole) if whole else 0.0
+        return 0.0 if first else waited * self.others * 1000
 
 
 def main() -> None:
@@ -78,8 +102,8 @@ def main() -> None:
         waited_ms = max(waits.since_last(), late_ms)
         every = max(LOOK_S, COST * (time.time() - now))
         if waited_ms >= LEAST_MS:
-            print(json.dumps({"since": looked, "t": now, "waited_ms": round(waited_ms, 1)}))
-            sys.stdout.flush()
+            told = {"since": looked, "t": now, "waited_ms": round(waited_ms, 1)}
+            print(json.dumps({**told, "others": round(waits.others, 2)}), flush=True)
         looked, late_ms = now, 0.0
         if over:
             print(json.dumps({"end": True}), flush=True)

@@ -175,6 +175,7 @@ def test_measures():
         "torn_writes": 0,
         "logins": 2,
         "address_move_ms": {VIRTUAL: pytest.approx(20)},
+        "clocks_within_ms": 0.0,
     }
 
 

@@ -2,11 +2,13 @@
 
 import pytest
 from evidence_events import all_seen, seen
-from session_events import STEADY, event, io, load
+from fault_examples import fault, move
+from session_events import STEADY, VIRTUAL, address, event, io, load
 from test_checks import EXAMPLES, timeline_of
 
 from lab import checks
 from lab.checks import judge
+from lab.checks.clocks import apart_ms
 from lab.checks.evidence import waited_ms
 
 PASSING = [
@@ -151,3 +153,50 @@ def test_a_moment_of_business_excuses_nothing():
     late = [*STEADY, event(9, "lab", "wait-timeout", what="a login", last="none")]
     assert verdict(checks.reached(), *late, busy(3, 3.3, 300))[0] == "fail"
     assert verdict(checks.reached(), *late, busy(3, 3.6, 600))[0] == "unknown"
+
+
+# --- clocks ---------------------------------------------------------------------------------
+
+
+def clock(where, within, offset=0.0):
+    return event(0, where, "clock", moment="begin", offset_ms=offset, within_ms=within)
+
+
+ARRAY = event(0, "lab", "config", kernels=["h1", "a1"], hosts=["h1"])
+
+
+@pytest.mark.parametrize(
+    ("clocks", "expected"),
+    [
+        ([], "fail"),  # 1.1 s too late, by one clock
+        ([ARRAY, clock("a1", 50)], "fail"),
+        ([ARRAY, clock("a1", 150)], "unknown"),
+        ([ARRAY, clock("a1", 20, offset=-130)], "unknown"),
+        ([ARRAY, clock("h1", 900), clock("a1", 1)], "fail"),  # a host's clock does not matter
+        ([clock("p1", 150)], "unknown"),  # a head's own
+    ],
+)
+def test_a_time_between_two_kernels_within_their_uncertainty_is_unknown(clocks, expected):
+    late = [address(0, "p1"), *move(5.01, "p1", "p2"), *move(9.1, "p2", "p1")]
+    faults = [fault(5), fault(6, "end")]
+    one = checks.home_after_hold(VIRTUAL, 2.0)
+    assert verdict(one, *all_seen(one), *late, *faults, *clocks)[0] == expected
+
+
+def test_a_pass_within_the_uncertainty_is_unknown_too():
+    events = [address(0, "p1"), *move(5.01, "p1", "p2"), *move(8.95, "p2", "p1")]
+    one = checks.home_after_hold(VIRTUAL, 2.0)
+    of = [*all_seen(one), *events, fault(5), fault(6, "end"), ARRAY]
+    assert verdict(one, *of, clock("a1", 40))[0] == "pass"
+    assert verdict(one, *of, clock("a1", 60))[0] == "unknown"
+
+
+def test_ports_of_one_kernel_have_one_clock():
+    of = [ARRAY, clock("a1", 10)]
+    assert apart_ms(timeline_of(*of), {"p1", "p2"}) == 0
+    assert apart_ms(timeline_of(*of), {"p1", "h1"}) == 10
+    assert apart_ms(timeline_of(clock("p1", 1), clock("p2", 2, offset=-0.5)), {"p1", "p2"}) == 3.5
+
+
+def test_the_move_of_an_address_says_how_well_the_clocks_agree():
+    assert checks.measures(timeline_of(ARRAY, clock("a1", 3)))["clocks_within_ms"] == 3
