@@ -46,4 +46,4 @@ def _kernel(timeline: Timeline, name: str, measured: Collection[str]) -> str:
         return name
     facts = config(timeline)
     own = sorted(set(facts.get("kernels", ())) - set(facts.get("hosts", ())))
-    return own[0] if len(own) == 1 else ""
+    return own[0] if len(own) == 1 and name not in facts.get("hosts", ()) else ""
