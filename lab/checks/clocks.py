@@ -30,7 +30,7 @@ def apart_ms(timeline: Timeline, names: Collection[str]) -> float:
     """
     measured = {event["where"]: 0.0 for event in timeline.events("clock")}
     kernels = {_kernel(timeline, name, measured) for name in names}
-    return sum(doubt_ms(timeline, one) for one in kernels) if len(kernels) > 1 else 0.0
+    return sum(doubt_ms(timeline, one) for one in kernels if one) if len(kernels) > 1 else 0.0
 
 
 def array_doubt_ms(timeline: Timeline) -> float:
