@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from lab.checks.evidence import machine_took
+from lab.checks.history import Wrong, history
 from lab.checks.verdict import Answer, Look, check, failed, passed, unknown
 from lab.evidence import EVIDENCE
 from lab.timeline import Event, Timeline
@@ -76,37 +77,51 @@ def acknowledged(timeline: Timeline, host: str) -> list[Event]:
 
 @check(sees=("load of host",))
 def no_lost_writes(host: str) -> Look:
-    """In the final read-back every block holds its last acknowledged write."""
+    """Every acknowledged write of `host` was read back, and no read contradicts the history.
+
+    Each is read before its block is written again, or at the end (lab/checks/history.py). The LUN's
+    file, read outside of all guests after the run, must agree.
+    """
 
     def look(timeline: Timeline) -> Answer:
         verified = timeline.events("verified", host)
         lost = [b for v in verified for b in v["lost"]]
         torn = [b for v in verified for b in v["torn"]]
-        if lost or torn:
-            first = (lost or torn)[0]
+        past = history(timeline, host)
+        if lost or torn or past.wrong:
+            first = past.wrong[0] if past.wrong else (lost or torn)[0]
+            hit = max(len(lost), past.lost)
             return failed(
-                f"{len(lost)} acknowledged writes lost and {len(torn)} blocks torn on {host}; "
-                f"the first: {_block(first)}."
+                f"{hit} acknowledged writes lost and {max(len(torn), past.torn)} blocks torn on "
+                f"{host}; the first: {_block(first)}."
             )
-        writes = acknowledged(timeline, host)
-        if not writes:
+        if not past.writes:
             return unknown(f"No write of {host} was acknowledged, so none could be lost.")
         if not verified:
-            return unknown(f"{len(writes)} writes of {host} acknowledged, but none was read back.")
+            return unknown(f"{past.writes} writes of {host} acknowledged, but none was read back.")
         compared = verified[-1]["blocks"]
-        blocks = len({w["block"] for w in writes})
-        if verified[-1]["t"] < writes[-1]["t"]:
-            return unknown(f"{host} wrote again after the read-back.")
-        if not compared or compared < blocks:
-            return unknown(f"Only {compared} of {blocks} written blocks of {host} were compared.")
-        return passed(
-            f"{len(writes)} writes acknowledged; {compared} blocks read back, none lost or torn."
-        )
+        if not compared:
+            return unknown(f"No block of {host} was compared at the end.")
+        if past.unread:
+            return unknown(
+                f"{past.unread} acknowledged writes of {host} were not read back; "
+                f"{compared} blocks were at the end."
+            )
+        outside = timeline.events("lun-file", host)
+        for event in outside:
+            if "what" in event:
+                return unknown(f"The LUN's file of {host} was not read: {event['what']}.")
+        text = f"{past.writes} writes acknowledged, each read back; {compared} blocks at the end"
+        text += ", and in the LUN's file" if outside else ""
+        return passed(f"{text}, none lost or torn.")
 
     return look
 
 
 def _block(entry: object) -> str:
+    if isinstance(entry, Wrong):
+        of = f"write {entry.write} of " if entry.write is not None else ""
+        return f"{of}block {entry.block} was {entry.kind}, found {entry.found}"
     if isinstance(entry, dict):
         return ", ".join(f"{key} {value}" for key, value in entry.items())
     return f"block {entry}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Protocol
 
 from lab.array.access import Access, Secrets
@@ -15,6 +16,7 @@ from lab.guest.kernel_host import KernelHost
 from lab.host.initiator import Disk, Initiator, Kind, Seat, Session
 from lab.host.open_iscsi import OpenIscsi
 from lab.load.heavy import write_heavily
+from lab.load.outside import read_outside
 from lab.load.several import Loads
 from lab.load.writer import Writer
 from lab.mininet_classes import Host
@@ -62,6 +64,7 @@ class LabHost:
         self._initiator: Initiator | None = None
         self._writer: Writer | None = None
         self._loads = 0
+        self._files: dict[str, tuple[Writer, Path]] = {}
         self._address = ""
 
     @property
@@ -156,11 +159,24 @@ class LabHost:
             raise LabError(f"no session of {self.name} was recorded")
         return self._address
 
-    def start_writing(self, blocks: int = 1024, *, durable: bool = False) -> None:
+    def start_writing(
+        self,
+        blocks: int = 256,
+        *,
+        durable: bool = False,
+        size: int = 1,
+        depth: int = 1,
+        rate: float = 0.0,
+    ) -> None:
         """Record the session as "before" and write to its disk until stop_writing().
 
-        `durable`: an acknowledged write must outlast a power cut of the disk (O_DSYNC).
+        `durable`: an acknowledged write must outlast a power cut of the disk (O_DSYNC). `size`:
+        blocks of 4 KiB in one operation (at most 256), `depth`: operations in flight (at most 32),
+        `rate`: writes a second at most (0: no limit). Every write is read back before its block is
+        written again; raises BadInput for what is out of bounds.
         """
+        if depth > 1 and not isinstance(self._node, KernelHost):
+            raise BadInput(f"{self.name}: a load with libiscsi has one operation in flight")
         session = self.session("before")
         if self._writer:
             self._writer.close()
@@ -172,7 +188,9 @@ class LabHost:
             self.runner, self.lab.timeline, self.lab.folder.logs,
             program=self.initiator.writer(session), blocks=blocks, seed=seed % 2**64,
             durable=durable, first=place * blocks,  # beside other hosts, if the disk is shared
+            size=size, depth=depth, rate=rate,
         )  # fmt: skip
+        self._files[self.name] = self._writer, self._file(session.target)
         self._writer.start()
 
     @property
@@ -211,7 +229,7 @@ class LabHost:
 
     def loads_on(self, disks: Sequence[tuple[Session, Disk]]) -> Loads:
         """A writer for each of `disks`; none is started."""
-        return Loads(
+        loads = Loads(
             {
                 f"{self.name}.{disk.device}": Writer(
                     self.runner, self.lab.timeline, self.lab.folder.logs,
@@ -223,6 +241,21 @@ class LabHost:
             },
             self.session,
         )  # fmt: skip
+        for (session, disk), writer in zip(disks, loads.writers, strict=True):
+            self._files[writer.name] = writer, self._file(session.target, disk.lun)
+        return loads
+
+    def _file(self, target: str, lun: int | None = None) -> Path:
+        """The file behind a LUN, the lowest one if `lun` is None."""
+        (luns,) = (one.luns for one in self.lab.array.targets if one.iqn == target)
+        number = min(unit.number for unit in luns) if lun is None else lun
+        return next(unit.path for unit in luns if unit.number == number)
+
+    def read_files(self) -> None:
+        """Read what its loads wrote in the LUNs' files; the array must have stopped."""
+        for writer, path in self._files.values():
+            if writer.acknowledged:
+                read_outside(writer, path, self.lab.timeline)
 
     def write_heavily(self, seconds: int) -> None:
         """Write large blocks to its disk for `seconds`, as fast as possible; LabError if one fails.

@@ -7,6 +7,7 @@ is the part of the protocol (doc/proto.md of the NBD project) for one operation 
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import socket
 import struct
@@ -92,12 +93,12 @@ class NbdWriter(Writer):
     def _open(self, device: str, flags: int) -> None:
         self._disk = NbdDisk(device, stable=bool(flags & os.O_DSYNC))
 
-    def _transfer(self, op: str, block: int) -> int:
+    def _transfer(self, op: str, block: int, buffer: mmap.mmap) -> int:
         if op == "write":
-            self._disk.write(self.buffer[:], block * BLOCK)
+            self._disk.write(buffer[:], block * BLOCK)
         else:
-            self.buffer[:] = self._disk.read(BLOCK, block * BLOCK)
-        return BLOCK
+            buffer[:] = self._disk.read(len(buffer), block * BLOCK)
+        return len(buffer)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,11 @@ class Loads:
         self._writers, self._record = dict(writers), record
 
     @property
+    def writers(self) -> list[Writer]:
+        """All of them, in order."""
+        return [*self._writers.values()]
+
+    @property
     def names(self) -> list[str]:
         """The `where` of each on the timeline."""
         return [*self._writers]

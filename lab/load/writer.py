@@ -9,19 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from lab.commands import Runner
-from lab.errors import LabError
+from lab.errors import BadInput, LabError
 from lab.evidence import Evidence
 from lab.timeline import Timeline
 from lab.waiting import wait_for
 
+MOST_BLOCKS, DEEPEST = 256, 32
+"""Operations of at most 1 MiB, and at most so many of them in flight."""
+
 
 class Writer:
-    """Direct writes of 4 KiB, one after the other, of numbered and checksummed blocks.
+    """Direct writes of numbered and checksummed blocks of 4 KiB, each of which is read back.
 
-    start() begins, stop() ends, verify() reads every acknowledged block back. It overwrites
-    `blocks` blocks of the disk from number `first` on, in an order that `seed` fixes. `program` is
-    the command up to the disk argument (Initiator.writer). `durable`: acknowledge a write only when
-    it outlasts a power cut of the disk. `name` is its `where` on the timeline (default: the host).
+    start() begins, stop() ends, verify() reads back what was not overwritten: what was, was read
+    before. It overwrites `blocks` blocks of the disk from number `first` on, in an order that
+    `seed` fixes. `size` is how many blocks one operation has, `depth` how many operations are in
+    flight, `rate` how many writes a second there are at most (0: no limit). `program` is the
+    command up to the disk argument (Initiator.writer). `durable`: acknowledge a write only when it
+    outlasts a power cut of the disk. `name` is its `where` on the timeline (default: the host).
+    Raises BadInput for a size, depth or rate that is out of bounds.
     """
 
     def __init__(
@@ -36,13 +42,30 @@ class Writer:
         durable: bool = False,
         first: int = 0,
         name: str = "",
+        size: int = 1,
+        depth: int = 1,
+        rate: float = 0.0,
     ) -> None:
+        for what, given, most in (("size", size, MOST_BLOCKS), ("depth", depth, DEEPEST)):
+            if not 1 <= given <= most:
+                raise BadInput(f"a load's {what} is 1 to {most}, not {given}")
+        if rate < 0:
+            raise BadInput(f"a load's rate is 0 (no limit) or more writes a second, not {rate:g}")
+        if blocks < size * (depth + 1):
+            raise BadInput(
+                f"a load of depth {depth} and size {size} needs at least {size * (depth + 1)} "
+                f"blocks of the disk, not {blocks}"
+            )
+        self.seed, self.first, self.blocks, self.size = seed, first, blocks, size
         self.name = name or runner.host
         self._runner, self._timeline = runner, timeline
         self._log = logs / f"{self.name}-writer.log"
         self._program, self._arguments = program, [str(blocks), str(seed)]
         self._arguments += [f"first={first}"] if first else []
         self._arguments += ["dsync"] if durable else []
+        self._arguments += [f"size={size}"] if size > 1 else []
+        self._arguments += [f"depth={depth}"] if depth > 1 else []
+        self._arguments += [f"rate={rate:g}"] if rate else []
         self._evidence = Evidence(timeline, self.name, "load")
         self._known: dict[int, int] = {}
         self._newest = 0
@@ -78,6 +101,7 @@ class Writer:
         argv = [*program, *self._arguments, "known"]
         self._process = runner.start(argv, log=self._log, on_line=self._take)
         told = {"acked": self._known, "newest": self._newest}
+        self._timeline.add(self.name, "recalled", newest=self._newest)
         self._process.send(json.dumps(told))
 
     def close(self) -> None:
@@ -110,7 +134,8 @@ class Writer:
     def acknowledged_blocks(self) -> list[int]:
         """The numbers of the acknowledged blocks, lowest first."""
         writes = self._timeline.events("io", self.name)
-        return sorted({e["block"] for e in writes if e["op"] == "write" and e["status"] == "ok"})
+        good = [e["block"] for e in writes if e["op"] == "write" and e["status"] == "ok"]
+        return sorted({block + at for block in good for at in range(self.size)})
 
     def _await(self, what: str, reached: Any, seconds: float) -> None:
         def look() -> str:
@@ -135,9 +160,10 @@ class Writer:
         except json.JSONDecodeError:
             return  # part of a line that a power cut broke off
         if "io" in message:
+            size = {"blocks": self.size} if self.size > 1 else {}
             events = [
                 {"t": end, "where": self.name, "kind": "io", "op": op, "seq": sequence,
-                 "block": block, "start": start, "status": status}
+                 "block": block, "start": start, "status": status, **size}
                 for op, sequence, block, start, end, status in message["io"]
             ]  # fmt: skip
             self._timeline.extend(events)

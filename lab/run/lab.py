@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +23,7 @@ from lab.array.policy import Policy
 from lab.array.single import SingleArray
 from lab.array.site import GuestSite, Site
 from lab.commands import LocalRunner, Runner
-from lab.errors import BadInput, unknown
+from lab.errors import BadInput, LabError, unknown
 from lab.evidence import Evidence
 from lab.folder import Folder
 from lab.guest.image import Image
@@ -129,14 +129,28 @@ class Lab(AbstractContextManager["Lab"]):
             self._undo.callback(self.hosts[spec.name].close)
         self._observe(nodes)
         self.array = self._make_array(nodes, space, keys)
+        self._undo.callback(self._read_files)
         self._undo.callback(self.array.stop)
         with ThreadPoolExecutor() as pool:
             ready = [pool.submit(host.ready) for host in self.hosts.values()]
             self.array.start()
             for one in ready:
                 one.result()
+        self._undo.callback(self._write_back)
         self._undo.callback(self._end_clocks, nodes)
         self.timeline.add("lab", "moment", name=BUILT)
+
+    def _write_back(self) -> None:
+        """Let an array with a kernel of its own write what it holds in memory to the LUNs' files.
+
+        What it acknowledged with a write cache is not lost by the lab's own take-down.
+        """
+        with suppress(LabError):  # it may have no power; then what is missing is missing
+            self.array.runner.run(["sync"])
+
+    def _read_files(self) -> None:
+        for host in self.hosts.values():
+            host.read_files()
 
     def _end_clocks(self, net: Mininet) -> None:
         """Measure the clocks of all guests once more, all at the same time."""

@@ -78,6 +78,7 @@ CONFIG = event(
 FAULT = event(5, "p2", "fault", name="carrier-loss", phase="begin")
 SESSIONS = [session(1, "before"), session(9, "after")]
 STEADY = [*load(0, 1), *[io(n / 10, block=n) for n in range(1, 10)]]
+READ_BACK = [io(1.5, op="read", block=n) for n in range(1, 10)]
 VERIFIED = event(2, "h1", "verified", blocks=9, lost=[], torn=[])
 LOGINS = [login(0.1), login(0.2, P2, "0x0000", None)]
 MOVE = [

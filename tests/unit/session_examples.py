@@ -14,6 +14,7 @@ from session_events import (
     P1,
     P2,
     P3,
+    READ_BACK,
     SESSIONS,
     SPREAD,
     STEADY,
@@ -73,7 +74,7 @@ EXAMPLES = {
     "no_lost_writes": (
         ("h1",),
         {
-            "pass": [[*STEADY, VERIFIED]],
+            "pass": [[*STEADY, *READ_BACK, VERIFIED]],
             "fail": [
                 [*STEADY, {**VERIFIED, "lost": [LOST]}],
                 [*STEADY, {**VERIFIED, "torn": [4]}],
@@ -85,8 +86,9 @@ EXAMPLES = {
                 [VERIFIED],
                 [*STEADY, {**VERIFIED, "blocks": 0}],
                 [*STEADY, {**VERIFIED, "blocks": 8}],
-                [*STEADY, VERIFIED, io(3, block=1)],
-                [*load(0, 1), io(0.5, op="read"), VERIFIED],
+                [*STEADY, *READ_BACK, {**io(3, block=1), "seq": 2}, VERIFIED],
+                [*STEADY, *READ_BACK[1:], VERIFIED],
+                [*load(0, 1), {**io(0.5, op="read"), "seq": 0}, VERIFIED],
             ],
         },
     ),

@@ -21,6 +21,7 @@ from session_events import (
     P1,
     P2,
     P3,
+    READ_BACK,
     SESSIONS,
     SPREAD,
     STEADY,
@@ -165,7 +166,9 @@ def test_the_address_in_a_portal(text, ip):
 
 def test_measures():
     fault = event(5, "p1", "fault", name="carrier-loss", phase="begin")
-    found = measures(timeline_of(*STEADY, VERIFIED, fault, *MOVE, *LOGINS, io(0.35, "EIO")))
+    found = measures(
+        timeline_of(*STEADY, *READ_BACK, VERIFIED, fault, *MOVE, *LOGINS, io(0.35, "EIO"))
+    )
     assert found == {
         "stall_ms": {"h1": pytest.approx(100)},
         "iops": {"h1": 9.0},

@@ -15,6 +15,7 @@ from session_events import (
     P1,
     P2,
     P3,
+    READ_BACK,
     STEADY,
     VERIFIED,
     VIRTUAL,
@@ -39,7 +40,10 @@ def of(host, events, later=0.0):
 
 
 STALLED = [e for e in STEADY if not 0.2 < e["t"] < 0.8]  # from 0.2 s to 0.8 s
-TWO_HOSTS = [*STEADY, *of("h2", STALLED, 0.005), VERIFIED, *of("h2", [VERIFIED])]
+END = [*READ_BACK, VERIFIED]
+WRITTEN = {e["block"] for e in STALLED if e["kind"] == "io"}
+END_OF_2 = [e for e in READ_BACK if e["block"] in WRITTEN] + [VERIFIED]
+TWO_HOSTS = [*STEADY, *of("h2", STALLED, 0.005), *END, *of("h2", END_OF_2)]
 
 
 def run_of(*events):

@@ -55,6 +55,7 @@ from session_events import (
     P1,
     P2,
     P3,
+    READ_BACK,
     SESSIONS,
     SPREAD,
     STEADY,
@@ -181,7 +182,7 @@ CASES = [
     ("same_disk", ("h1", "h2"), "fail", [*SPREAD, session(0, "first", "h1", serial="other")]),
     ("same_disk", ("h1", "h2"), "pass", [*SPREAD, session(2, "after", "h3", serial="other")]),
     # disk
-    ("no_lost_writes", ("h1",), "pass", [*STEADY, io(0.95, "EIO", block=77), VERIFIED]),
+    ("no_lost_writes", ("h1",), "pass", [*STEADY, *READ_BACK, io(0.95, "EIO", block=77), VERIFIED]),
     ("no_lost_writes", ("h1",), "fail",
      [*STEADY, {**VERIFIED, "t": 1.5, "lost": [3]}, VERIFIED]),
     ("no_lost_writes", ("h1",), "unknown",

@@ -1,12 +1,17 @@
-"""Writes numbered, checksummed blocks to a disk and later reads them back; runs in a guest.
+"""Writes numbered, checksummed blocks to a disk and reads each back; runs in a guest.
 
+Before a place is written again it is read, so that every acknowledged write is read back once.
 Arguments: device, number of blocks, seed, and options. "dsync": acknowledge a write only when it
 outlasts a power cut of the disk (O_DSYNC: the kernel writes through, or flushes). "first=N": the
-first block to use (0). "known": write nothing, but take over the writes of an earlier run, which
-the first line of standard input lists (see Writer.recall). Commands on standard input, one per
-line: "stop" ends the writing, "verify" reads back; end of input ends the program. Output, one JSON
-object per line: {"load": "begin"|"end", "t"}, {"io": [[op, seq, block, start, end, status], ...]}
-about ten times a second, {"verified": {...}}. Times are Unix seconds. Standard library only.
+first block to use (0). "size=N": blocks of one operation (1). "depth=N": operations in flight (1).
+"rate=N": at most so many writes a second (0: no limit). "known": write nothing, but take over the
+writes of an earlier run, which the first line of standard input lists (see Writer.recall). Commands
+on standard input, one per line: "stop" ends the writing, "verify" reads back; end of input ends the
+program. Output, one JSON object per line: {"load": "begin"|"end", "t"}, {"io": [[op, seq, block,
+start, end, status], ...]} about ten times a second, {"verified": {...}}. The `seq` of a read is
+what was found: a sequence number, or, where its blocks differ or are damaged, a list of them with
+"blank", "torn", "misplaced" or "another writer's" between. Times are Unix seconds. Standard library
+only.
 """
 
 from __future__ import annotations
@@ -19,6 +24,7 @@ import random
 import select
 import struct
 import sys
+import threading
 import time
 import zlib
 from typing import Any
@@ -62,108 +68,181 @@ def _told(error: OSError) -> str:
     return errno.errorcode.get(error.errno or 0, str(error.errno))
 
 
+Found = int | str
+"""What a block holds: the sequence number of its write, or a word."""
+
+
 class Writer:
     """One disk, the writes to it, and which of them were acknowledged.
 
-    `unsure` has, for each block, the writes that failed after its last acknowledged one; they may
-    be on the disk or not. Blocks are numbered from the disk's start; `first` is the first used.
+    Blocks are numbered from the disk's start; `first` is the first used. A place is `size` blocks,
+    by the number of its first one. `unsure` has, for each place, the writes that failed after its
+    last acknowledged one; they may be on the disk or not.
     """
 
-    def __init__(self, device: str, blocks: int, seed: int, flags: int = 0) -> None:
+    def __init__(
+        self, device: str, blocks: int, seed: int, flags: int = 0, *,
+        first: int = 0, size: int = 1, depth: int = 1, rate: float = 0.0,
+    ) -> None:  # fmt: skip
         self._open(device, flags)
-        self.blocks, self.seed, self.first = blocks, seed, 0
-        self.buffer = mmap.mmap(-1, BLOCK)  # direct I/O wants an aligned buffer
+        self.seed, self.first, self.size, self.depth, self.rate = seed, first, size, depth, rate
+        # In one fixed order: a place is written again only after all others.
+        self.places = list(range(first, first + blocks - size + 1, size))
+        random.Random(seed).shuffle(self.places)
         self.acked: dict[int, int] = {}
         self.unsure: dict[int, list[int]] = {}
         self.newest: int | None = None
         self.report: list[list[Any]] = []
+        self._sequence, self._busy, self._over = 0, set[int](), False
+        self._lock = threading.Lock()
 
     def _open(self, device: str, flags: int) -> None:
         self.fd = os.open(device, os.O_RDWR | os.O_DIRECT | flags)
 
-    def _transfer(self, op: str, block: int) -> int:
-        """Write or read the buffer past every cache; returns the bytes done; raises OSError."""
+    def _transfer(self, op: str, block: int, buffer: mmap.mmap) -> int:
+        """Write or read `buffer` past every cache; returns the bytes done; raises OSError."""
         work = os.pwritev if op == "write" else os.preadv
-        return work(self.fd, [self.buffer], block * BLOCK)
+        return work(self.fd, [buffer], block * BLOCK)
+
+    def _new_buffer(self) -> mmap.mmap:
+        return mmap.mmap(-1, BLOCK * self.size)  # direct I/O wants an aligned buffer
 
     def write_until_told(self) -> None:
         """Write until a command comes in."""
-        choose = random.Random(self.seed).randrange
-        sequence, reported = 0, time.time()
-        say({"load": "begin", "t": time.time()})
-        while True:
-            sequence += 1
-            block = self.first + choose(self.blocks)
-            self.buffer[:] = make(self.seed, sequence, block)
-            status = self._operation("write", sequence, block)
-            if status == "ok":
-                self.acked[block] = sequence
-                self.unsure.pop(block, None)
-            else:
-                self.unsure.setdefault(block, []).append(sequence)
-                time.sleep(0.01)  # a dead disk fails every write at once
-            now = time.time()
-            if now - reported > REPORT_SECONDS:
-                self._flush()
-                reported = now
-                if select.select([0], [], [], 0)[0]:
-                    break
+        self._began = time.time()
+        say({"load": "begin", "t": self._began})
+        others = [threading.Thread(target=self._work) for _ in range(self.depth - 1)]
+        for one in others:
+            one.start()
+        self._work(main=True)
+        for one in others:
+            one.join()
         self._flush()
         say({"load": "end", "t": time.time()})
 
-    def _operation(self, op: str, sequence: int, block: int) -> str:
+    def _work(self, *, main: bool = False) -> None:
+        """Write one after the other. The main thread also reports, and minds the commands."""
+        buffer, reported = self._new_buffer(), time.time()
+        while not self._over:
+            place, sequence = self._next()
+            try:
+                self._write(buffer, place, sequence)
+            finally:
+                with self._lock:
+                    self._busy.discard(place)
+            now = time.time()
+            if main and now - reported > REPORT_SECONDS:
+                self._flush()
+                reported = now
+                self._over = bool(select.select([0], [], [], 0)[0])
+
+    def _next(self) -> tuple[int, int]:
+        """The next place that nobody writes to, and the number of its write, when it is due."""
+        with self._lock:
+            while True:
+                self._sequence += 1
+                place = self.places[self._sequence % len(self.places)]
+                if place not in self._busy:
+                    break
+            self._busy.add(place)
+            sequence = self._sequence
+        if self.rate:
+            time.sleep(max(0.0, self._began + sequence / self.rate - time.time()))
+        return place, sequence
+
+    def _write(self, buffer: mmap.mmap, place: int, sequence: int) -> None:
+        if place in self.acked and self._read(buffer, place)[0] != "ok":
+            time.sleep(0.01)  # what is not read back must not be overwritten
+            return
+        for at in range(self.size):
+            made = make(self.seed, sequence, place + at)
+            buffer[at * BLOCK : (at + 1) * BLOCK] = made
         start = time.time()
+        status, end = self._operation("write", place, buffer)
+        self.report.append(["write", sequence, place, start, end, status])
+        if status == "ok":
+            self.acked[place] = sequence
+            self.unsure.pop(place, None)
+        else:
+            self.unsure.setdefault(place, []).append(sequence)
+            time.sleep(0.01)  # a dead disk fails every write at once
+
+    def _read(self, buffer: mmap.mmap, place: int) -> tuple[str, list[Found]]:
+        """The status, and what the blocks of the place hold."""
+        start = time.time()
+        status, end = self._operation("read", place, buffer)
+        found = self._found(buffer, place) if status == "ok" else []
+        same = len(set(found)) == 1 and isinstance(found[0], int)
+        told = 0 if not found else found[0] if same else found
+        self.report.append(["read", told, place, start, end, status])
+        return status, found
+
+    def _found(self, buffer: mmap.mmap, place: int) -> list[Found]:
+        found: list[Found] = []
+        for at in range(self.size):
+            data = buffer[at * BLOCK : (at + 1) * BLOCK]
+            held = parse(data)
+            if isinstance(held, str):
+                found.append(held)
+            elif held[1] != place + at:
+                found.append("misplaced")
+            else:
+                same = data == make(self.seed, *held)
+                found.append(held[0] if same else "another writer's")
+        return found
+
+    def _operation(self, op: str, place: int, buffer: mmap.mmap) -> tuple[str, float]:
         try:
-            status = "ok" if self._transfer(op, block) == BLOCK else "short"
+            whole = self._transfer(op, place, buffer) == len(buffer)
+            status = "ok" if whole else "short"
         except OSError as failed:
             status = _told(failed)
-        self.report.append([op, sequence, block, start, time.time(), status])
-        return status
+        return status, time.time()
 
     def _flush(self) -> None:
-        if self.report:
-            say({"io": self.report})
-            self.report = []
+        report, self.report = self.report, []
+        if report:
+            say({"io": report})
 
     def recall(self, acked: dict[str, int], newest: int) -> None:
         """Take over from a run of the same seed whose host lost its power.
 
-        It reported the writes `acked` (block number to sequence number) as acknowledged. Writes
-        after `newest` may be acknowledged too: it reported only ten times a second.
+        It reported the writes `acked` (place to sequence number) as acknowledged. Writes after
+        `newest` may be acknowledged too: it reported only ten times a second.
         """
-        self.acked = {int(block): sequence for block, sequence in acked.items()}
+        self.acked = {int(place): sequence for place, sequence in acked.items()}
         self.newest = newest
 
     def verify(self) -> None:
         """Read every acknowledged block and report which are lost or torn."""
         lost: list[dict[str, Any]] = []
         torn: list[int] = []
-        for block, expected in sorted(self.acked.items()):
-            status = self._operation("read", 0, block)
-            found = parse(self.buffer[:]) if status == "ok" else status
-            if found == "torn":
-                torn.append(block)
-            elif isinstance(found, str):
-                lost.append({"block": block, "expected": expected, "found": found})
-            elif found[1] != block or not self._expected(block, found[0]):
-                lost.append({"block": block, "expected": expected, "found": found[0]})
-            elif self.buffer[:] != make(self.seed, *found):
-                lost.append({"block": block, "expected": expected, "found": "another writer's"})
+        buffer = self._new_buffer()
+        for place, expected in sorted(self.acked.items()):
+            status, found = self._read(buffer, place)
+            for at, held in enumerate(found or [status]):
+                if held == "torn":
+                    torn.append(place + at)
+                elif not self._expected(place, held):
+                    lost.append({"block": place + at, "expected": expected, "found": held})
         self._flush()
-        say({"verified": {"blocks": len(self.acked), "lost": lost, "torn": torn}})
+        blocks = len(self.acked) * self.size
+        say({"verified": {"blocks": blocks, "lost": lost, "torn": torn}})
 
-    def _expected(self, block: int, sequence: int) -> bool:
-        if self.newest is not None and sequence > self.newest:
+    def _expected(self, place: int, held: Found) -> bool:
+        if isinstance(held, int) and self.newest is not None and held > self.newest:
             return True
-        return sequence in (self.acked[block], *self.unsure.get(block, ()))
+        return held in (self.acked[place], *self.unsure.get(place, ()))
 
 
 def main(kind: type[Writer] = Writer) -> None:
     """Write, then obey the commands."""
-    options = sys.argv[4:]
-    flags = os.O_DSYNC if "dsync" in options else 0
-    writer = kind(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), flags)
-    writer.first = next((int(o[6:]) for o in options if o.startswith("first=")), 0)
+    options = dict(one.partition("=")[::2] for one in sys.argv[4:])
+    writer = kind(
+        sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), os.O_DSYNC if "dsync" in options else 0,
+        first=int(options.get("first", 0)), size=int(options.get("size", 1)),
+        depth=int(options.get("depth", 1)), rate=float(options.get("rate", 0)),
+    )  # fmt: skip
     if "known" in options:
         writer.recall(**json.loads(sys.stdin.readline()))
     else:
