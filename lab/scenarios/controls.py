@@ -39,6 +39,17 @@ def control_lost_write(lab: Lab) -> Iterable[Check]:
     return undisturbed(h1.name, TAKEOVER_BUDGET_MS)
 
 
+@scenario(listed=False)
+def control_lost_write_under_way(lab: Lab) -> Iterable[Check]:
+    """Acknowledged blocks are overwritten under load; all are written again many times after."""
+    h1 = under_load(lab)
+    for block in h1.writer.acknowledged_blocks()[:3]:
+        lab.begin(block_overwritten(lab, block))
+    h1.keeps_writing(600)
+    h1.stop_and_verify()
+    return undisturbed(h1.name, TAKEOVER_BUDGET_MS)
+
+
 @scenario(ports=2, listed=False)
 def control_two_owners(lab: Lab) -> Iterable[Check]:
     """A second port gets the virtual address as well."""

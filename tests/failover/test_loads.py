@@ -1,0 +1,21 @@
+"""Loads of other kinds, and a loss that the load itself has covered up since."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.mark.parametrize("target", ["tgt", "lio"])
+@pytest.mark.parametrize("name", ["deep-queue-takeover", "large-writes-takeover"])
+def test_a_takeover_under_another_load(run_scenario, name, target):
+    result = run_scenario(name, "--target", target)
+    assert result["verdict"] == "pass", result["checks"]
+    (lost,) = [c for c in result["checks"] if c["name"] == "no_lost_writes(h1)"]
+    assert "each read back" in lost["evidence"]
+    assert "in the LUN's file" in lost["evidence"]
+
+
+def test_a_loss_that_later_writes_cover_up_is_found(run_scenario):
+    result = run_scenario("control-lost-write-under-way")
+    failed = {c["name"] for c in result["checks"] if c["verdict"] == "fail"}
+    assert (result["verdict"], failed) == ("fail", {"no_lost_writes(h1)"})
