@@ -15,6 +15,10 @@ _SHOWN = 4
 """How many of many owners the evidence names, at each end of the list."""
 CLAIMS = ("announcement", "arp-claim")
 """Kinds of event in which a frame says that an address is at a MAC."""
+NEAR_A_MOVE_MS = 500.0
+"""A claim this close to a move says nothing about who had the address. A change has the time at
+which the watcher's process read it, and processes waited for up to 400 ms on two busy processors
+(HEARTBEAT in lab/array/head.py). A frame may be queued for some milliseconds more."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +72,10 @@ def clock_doubt_ms(timeline: Timeline, names: Collection[str]) -> float:
 
 @check
 def one_owner_of_virtual_address(address: str | None = None) -> Look:
-    """The virtual address is never up on two ports, and no foreign MAC claims it on the wire.
+    """The virtual address is never up on two ports, and only its owner claims it on the wire.
 
-    Judges every virtual address of the configuration, or only `address`.
+    Judges every virtual address of the configuration, or only `address`. A claim close to a move
+    (NEAR_A_MOVE_MS and what the clocks may differ) may be of the owner before or after it.
     """
 
     def look(timeline: Timeline) -> Answer:
@@ -115,6 +120,13 @@ def _one_owner(timeline: Timeline, address: str) -> Answer:
         return unknown(
             f"The observers of {address} had {len(gaps)} gaps; the first: {gaps[0].get('what')}."
         )
+    for one in said:
+        port = macs.get(one["mac"].lower())
+        if port and not _had_about(timeline, states, port, one["t"]):
+            owners = _and(owners_at(timeline, address, one["t"])) or "no port"
+            return failed(
+                f"{port} claimed {address} on the wire at {one['t']:.3f}, when {owners} had it."
+            )
     if said and not macs:
         return unknown(f"{address} was claimed on the wire, but the ports' MACs are not recorded.")
     held = [_and(s.ports) for s in states if s.ports]
@@ -122,8 +134,18 @@ def _one_owner(timeline: Timeline, address: str) -> Answer:
     if left_out > 0:
         held[_SHOWN:-_SHOWN] = [f"({left_out} more)"]
     holders = " then ".join(held)
-    claimed = f"{len(said)} claims on the wire, all by ports" if said else "no claim on the wire"
+    claimed = f"{len(said)} claims on the wire, all by its owners" if said else "no claim on the wire"
     return passed(f"{address} was on {holders}, never on two ports at once; {claimed}.")
+
+
+def _had_about(timeline: Timeline, states: Collection[Owned], port: str, t: float) -> bool:
+    """Whether `port` had the address at `t`, or so close to it that nobody can tell."""
+    close = (NEAR_A_MOVE_MS + clock_doubt_ms(timeline, {port})) / 1000
+    ends = [*(state.t for state in states), float("inf")][1:]
+    return any(
+        port in state.ports and state.t - close <= t <= end + close
+        for state, end in zip(states, ends, strict=True)
+    )
 
 
 @check

@@ -223,6 +223,20 @@ CASES = [
      [*MOVE, claim(6, "02:00:00:00:00:66", ip=P3)]),
     ("one_owner_of_virtual_address", (), "fail",
      [*MOVE, claim(6, "02:00:00:00:00:66"), claim(7, MACS["p2"])]),
+    # Whoever claims an address must have it: not a port that never had it, nor one that lost it.
+    ("one_owner_of_virtual_address", (), "fail", [*MOVE, claim(6, MACS["p3"], "arp-claim")]),
+    ("one_owner_of_virtual_address", (), "fail", [*MOVE, claim(5.03, MACS["p3"])]),
+    ("one_owner_of_virtual_address", (), "fail", [*MOVE, claim(6, MACS["p1"])]),
+    ("one_owner_of_virtual_address", (), "fail", [*MOVE, claim(4, MACS["p2"])]),
+    ("one_owner_of_virtual_address", (), "pass", [*MOVE, claim(4, MACS["p1"])]),
+    # Close to the move nobody can tell, with slow clocks not even a little later.
+    ("one_owner_of_virtual_address", (), "pass",
+     [*MOVE, claim(5.005, MACS["p2"]), claim(5.5, MACS["p1"])]),
+    ("one_owner_of_virtual_address", (), "fail", [*MOVE, claim(5.511, MACS["p1"])]),
+    ("one_owner_of_virtual_address", (), "pass",
+     [{**CLOCK, "where": "p1"}, *MOVE, claim(5.511, MACS["p1"])]),
+    ("one_owner_of_virtual_address", (), "unknown",
+     [*MOVE, claim(6, MACS["p3"]), event(3, "array", "watch-gap", what="netlink overflow")]),
     # Two clocks that are each good to 1.5 ms may be 3 ms apart, not more.
     ("one_owner_of_virtual_address", (), "unknown", [*CLOCKS, *overlap(2.5)]),
     ("one_owner_of_virtual_address", (), "fail", [*CLOCKS, *overlap(3.5)]),
