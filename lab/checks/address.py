@@ -120,9 +120,12 @@ def _one_owner(timeline: Timeline, address: str) -> Answer:
         return unknown(
             f"The observers of {address} had {len(gaps)} gaps; the first: {gaps[0].get('what')}."
         )
+    close = {
+        port: (NEAR_A_MOVE_MS + clock_doubt_ms(timeline, {port})) / 1000 for port in macs.values()
+    }
     for one in said:
         port = macs.get(one["mac"].lower())
-        if port and not _had_about(timeline, states, port, one["t"]):
+        if port and not _had_about(states, port, one["t"], close[port]):
             owners = _and(owners_at(timeline, address, one["t"])) or "no port"
             return failed(
                 f"{port} claimed {address} on the wire at {one['t']:.3f}, when {owners} had it."
@@ -134,13 +137,12 @@ def _one_owner(timeline: Timeline, address: str) -> Answer:
     if left_out > 0:
         held[_SHOWN:-_SHOWN] = [f"({left_out} more)"]
     holders = " then ".join(held)
-    claimed = f"{len(said)} claims on the wire, all by its owners" if said else "no claim on the wire"
+    claimed = f"{len(said)} claims on the wire, all by owners" if said else "no claim on the wire"
     return passed(f"{address} was on {holders}, never on two ports at once; {claimed}.")
 
 
-def _had_about(timeline: Timeline, states: Collection[Owned], port: str, t: float) -> bool:
-    """Whether `port` had the address at `t`, or so close to it that nobody can tell."""
-    close = (NEAR_A_MOVE_MS + clock_doubt_ms(timeline, {port})) / 1000
+def _had_about(states: Collection[Owned], port: str, t: float, close: float) -> bool:
+    """Whether `port` had the address at `t`, or within `close` seconds of it."""
     ends = [*(state.t for state in states), float("inf")][1:]
     return any(
         port in state.ports and state.t - close <= t <= end + close
