@@ -43,13 +43,14 @@ class Signs:
         self._numbers: dict[tuple[int, int], int] = {}
         self._last: dict[int, tuple[int, int, int]] = {}
         self._sent = 0
-        self._sign = 0
+        self._sign = self._answer = 0
         self.round = 0
 
     @property
     def live(self) -> bool:
         """Whether there was a sign within the last COUNT rounds."""
-        return self.round - self._sign < COUNT
+        alone = not any(map(self._hears, self._last))
+        return self.round - max(self._sign, self._answer if alone else 0) < COUNT
 
     def heard(self, data: bytes) -> None:
         """Take a sealed frame; Refused if it is no new one of another head."""
@@ -77,8 +78,7 @@ class Signs:
 
     def host_answered(self) -> None:
         """A host answered, or somebody in its name."""
-        if not any(map(self._hears, self._last)):
-            self._sign = self.round
+        self._answer = self.round
 
     def say(self) -> bytes:
         """The sealed frame of this round."""
