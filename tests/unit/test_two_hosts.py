@@ -125,6 +125,10 @@ TWO_ADDRESSES = [{**CONFIG, "virtual": [VIRTUAL, IP2]}, *MOVE[1:]]
 CUT = event(2, "a", "power", what="fenced")
 
 
+def boot(t, name):
+    return event(t, "a", "head-boot", boot=name)
+
+
 def overlap(ms):
     return [CONFIG, address(0, "p1"), address(5, "p2"), address(5 + ms / 1000, "p1", "del")]
 
@@ -253,6 +257,15 @@ CASES = [
     ("fenced_before_moved", (), "fail",
      [event(0, "c", "clock", within_ms=9), address(1, "a"), address(3, "b"),
       event(3.0025, "a", "power", what="off")]),
+    # What ended an earlier boot did not end the one that had the address.
+    ("fenced_before_moved", (), "pass",
+     [boot(0, "1"), address(1, "a"), {**CUT, "boot": "1"}, address(3, "b")]),
+    ("fenced_before_moved", (), "fail",
+     [boot(0, "2"), address(1, "a"), {**CUT, "boot": "1"}, address(3, "b")]),
+    ("fenced_before_moved", (), "fail",
+     [boot(0, "1"), address(1, "a"), {**CUT, "boot": ""}, address(3, "b")]),
+    ("fenced_before_moved", (), "pass",
+     [boot(0, "1"), address(1, "a"), {**CUT, "boot": "1"}, boot(2.5, "2"), address(3, "b")]),
     ("fenced_before_moved", (), "fail",
      [address(1, "a"), address(1, "c", ip=IP2), {**CUT, "where": "c"}, address(3, "b")]),
     ("fenced_before_moved", (), "pass",
