@@ -15,10 +15,12 @@ _SHOWN = 4
 """How many of many owners the evidence names, at each end of the list."""
 CLAIMS = ("announcement", "arp-claim")
 """Kinds of event in which a frame says that an address is at a MAC."""
-NEAR_A_MOVE_MS = 500.0
-"""A claim this close to a move says nothing about who had the address. A change has the time at
-which the watcher's process read it, and processes waited for up to 400 ms on two busy processors
-(HEARTBEAT in lab/array/head.py). A frame may be queued for some milliseconds more."""
+BEFORE_MS, AFTER_MS = 2000.0, 500.0
+"""A claim so soon before its port gets the address, or after it lost it, is no evidence. A change
+has the time at which the watcher read it, which was up to 0.9 s late on two processors with seven
+busy processes. So the gain of an address may seem to come after its announcement. The loss of one
+is never seen too early, but a frame may still be queued, or its sender held up: 400 ms were seen
+(HEARTBEAT in lab/array/head.py)."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def one_owner_of_virtual_address(address: str | None = None) -> Look:
     """The virtual address is never up on two ports, and only its owner claims it on the wire.
 
     Judges every virtual address of the configuration, or only `address`. A claim close to a move
-    (NEAR_A_MOVE_MS and what the clocks may differ) may be of the owner before or after it.
+    (BEFORE_MS, AFTER_MS, and what the clocks may differ) may be of the owner before or after it.
     """
 
     def look(timeline: Timeline) -> Answer:
@@ -120,12 +122,10 @@ def _one_owner(timeline: Timeline, address: str) -> Answer:
         return unknown(
             f"The observers of {address} had {len(gaps)} gaps; the first: {gaps[0].get('what')}."
         )
-    close = {
-        port: (NEAR_A_MOVE_MS + clock_doubt_ms(timeline, {port})) / 1000 for port in macs.values()
-    }
+    doubts = {port: clock_doubt_ms(timeline, {port}) for port in macs.values()}
     for one in said:
         port = macs.get(one["mac"].lower())
-        if port and not _had_about(states, port, one["t"], close[port]):
+        if port and not _had_about(states, port, one["t"], doubts[port]):
             owners = _and(owners_at(timeline, address, one["t"])) or "no port"
             return failed(
                 f"{port} claimed {address} on the wire at {one['t']:.3f}, when {owners} had it."
@@ -141,11 +141,12 @@ def _one_owner(timeline: Timeline, address: str) -> Answer:
     return passed(f"{address} was on {holders}, never on two ports at once; {claimed}.")
 
 
-def _had_about(states: Collection[Owned], port: str, t: float, close: float) -> bool:
-    """Whether `port` had the address at `t`, or within `close` seconds of it."""
+def _had_about(states: Collection[Owned], port: str, t: float, doubt_ms: float) -> bool:
+    """Whether `port` had the address at `t`, or so close to it that nobody can tell."""
+    before, after = (BEFORE_MS + doubt_ms) / 1000, (AFTER_MS + doubt_ms) / 1000
     ends = [*(state.t for state in states), float("inf")][1:]
     return any(
-        port in state.ports and state.t - close <= t <= end + close
+        port in state.ports and state.t - before <= t <= end + after
         for state, end in zip(states, ends, strict=True)
     )
 

@@ -106,6 +106,8 @@ class Prober:
 
     def _listen(self, name: str) -> None:
         for frame in frames(self._sockets[name]):
+            if frame[:6] != self._links[name].mac:
+                continue  # a switch that does not know a port yet sends its frames to all
             try:
                 self._judge.heard(name, self._sender(name, probed(frame)))
             except Refused as refused:

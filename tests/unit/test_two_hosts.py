@@ -231,11 +231,11 @@ CASES = [
     ("one_owner_of_virtual_address", (), "fail", [*MOVE, claim(6, MACS["p3"], "arp-claim")]),
     ("one_owner_of_virtual_address", (), "fail", [*MOVE, claim(5.03, MACS["p3"])]),
     ("one_owner_of_virtual_address", (), "fail", [*MOVE, claim(6, MACS["p1"])]),
-    ("one_owner_of_virtual_address", (), "fail", [*MOVE, claim(4, MACS["p2"])]),
+    ("one_owner_of_virtual_address", (), "fail", [*MOVE, claim(3, MACS["p2"])]),
     ("one_owner_of_virtual_address", (), "pass", [*MOVE, claim(4, MACS["p1"])]),
     # Close to the move nobody can tell, with slow clocks not even a little later.
     ("one_owner_of_virtual_address", (), "pass",
-     [*MOVE, claim(5.005, MACS["p2"]), claim(5.5, MACS["p1"])]),
+     [*MOVE, claim(3.03, MACS["p2"]), claim(5.5, MACS["p1"])]),
     ("one_owner_of_virtual_address", (), "fail", [*MOVE, claim(5.511, MACS["p1"])]),
     ("one_owner_of_virtual_address", (), "pass",
      [{**CLOCK, "where": "p1"}, *MOVE, claim(5.511, MACS["p1"])]),
