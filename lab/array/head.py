@@ -12,6 +12,7 @@ from lab.array.head_site import HeadSite
 from lab.array.placing import addresses_of, placing_script
 from lab.array.policy import Policy
 from lab.array.stack import TargetStack
+from lab.array.supervisor import give_key
 from lab.controller import config as controller_config
 from lab.timeline import Timeline
 from lab.topology.heads import HeadSpec, HeadsTopo
@@ -21,6 +22,9 @@ from targets.base import TargetSpec
 HEARTBEAT = {"interval_ms": 20, "count": 50}
 """Wait 1 s before fencing: live heads were silent for up to 400 ms on two busy processors.
 A head without power is noticed sooner: its link goes down."""
+LEASE = {"lease_ms": 2000, "lease_margin_ms": 1000}
+"""A head that is cut off gives up its addresses after 2 s: ten times what a restart of the
+controller took. The margin is for a head that is held up, as above."""
 UDP_PORT = 5405
 READY_SECONDS = 15.0
 
@@ -30,6 +34,7 @@ class Head:
 
     An agent in it adds and removes addresses as the controller orders. `answers`: where each host
     is redirected, see TargetStack.open(). They never change: a data address moves, but stays valid.
+    `key`: that of the run, for the agent (lab/controller/sealed.py).
     """
 
     def __init__(
@@ -41,12 +46,14 @@ class Head:
         target: str,
         targets: list[TargetSpec],
         answers: Mapping[str | None, str | None],
+        key: bytes,
         timeline: Timeline,
         logs: Path,
     ) -> None:
         logs.mkdir()
         self.spec, self.site, self._topo, self._answers = spec, site, topo, answers
-        self._timeline, self._logs = timeline, logs
+        self._timeline, self._logs, self._key = timeline, logs, key
+        self._lease = policy.lease
         self.stack = TargetStack(
             topo.storage, policy, site, target, targets, [spec.port], timeline, logs
         )
@@ -55,6 +62,8 @@ class Head:
         self._placing = placing_script(config, with_addresses=False, quick=policy.controller)
         self._power = threading.Lock()
         self.powered = True
+        self.boot = ""  # as its agent calls it
+        self._ended: list[str] = []
 
     def _config(self) -> dict[str, Any]:
         """The configuration of its agent: all addresses of the array, and its one port."""
@@ -76,6 +85,7 @@ class Head:
             "listen": [str(self.spec.address.ip), UDP_PORT],
             "controller": [str(controller.ip), UDP_PORT],
             "interval_ms": HEARTBEAT["interval_ms"],
+            "lease_ms": LEASE["lease_ms"] if self._lease else None,
         }
 
     def start(self) -> None:
@@ -86,25 +96,41 @@ class Head:
     def _open(self) -> None:
         self.stack.open(self._answers)
         path = self.site.put("agent.json", json.dumps(self._config()))
-        told: list[str] = []
-        self.site.start_module(
+        agent = self.site.start_module(
             "lab.controller.head_agent", str(path), log=self._logs / "agent.log",
-            on_line=told.append,
+            on_line=self._hear,
         )  # fmt: skip
-        wait_for(f"the agent of {self.spec.name}", lambda: bool(told), seconds=READY_SECONDS)
+        give_key(agent, self._key)
+        wait_for(f"the agent of {self.spec.name}", lambda: self.boot, seconds=READY_SECONDS)
 
-    def cut(self) -> None:
+    def _hear(self, line: str) -> None:
+        """Take a line of the agent: its boot, or something for the timeline."""
+        try:
+            said = json.loads(line)
+        except ValueError:
+            return  # half a line: its power was cut
+        if said["what"] == "ready":
+            self._timeline.add(self.spec.name, "head-boot", boot=said["boot"])
+            self.boot = said["boot"]
+        else:
+            self._timeline.add(self.spec.name, "controller", **said)
+
+    def cut(self, boot: str = "") -> str:
         """End its kernel at once: after this it answers nothing and writes nothing.
 
-        Call darken() afterwards, when there is time.
+        With `boot`, only if that has not ended before. Returns the boot that ended: empty if its
+        agent did not run yet. Call darken() afterwards, when there is time.
         """
         with self._power:
-            if not self.powered:
-                return
-            self.powered = False
-            self.site.end_kernel()
-            self._timeline.add(self.spec.name, "power", what="off")
-            self.stack.unseen()
+            if boot and boot in self._ended:
+                return boot
+            if self.powered:
+                self.powered = False
+                self.site.end_kernel()
+                self._ended.append(self.boot)
+                self._timeline.add(self.spec.name, "power", what="off", boot=self.boot)
+                self.stack.unseen()
+            return self.boot
 
     def darken(self) -> None:
         """Take the carrier off its cables, after its power was cut."""
@@ -118,7 +144,8 @@ class Head:
     def power_on(self) -> None:
         """Boot it again; returns when its agent runs."""
         self.stack.power_cut()  # clean up, also after cut() alone
-        self.powered = True
+        with self._power:
+            self.powered, self.boot = True, ""
         self.stack.power_on(self._placing)
         self._open()
 

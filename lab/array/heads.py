@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lab.array.array import Array
-from lab.array.head import HEARTBEAT, READY_SECONDS, UDP_PORT, Head
+from lab.array.head import HEARTBEAT, LEASE, READY_SECONDS, UDP_PORT, Head
 from lab.array.head_site import HeadSite
 from lab.array.luns import targets_of
 from lab.array.placing import addresses_of
@@ -18,6 +19,7 @@ from lab.array.policy import Policy
 from lab.array.site import Site
 from lab.array.supervisor import Supervisor
 from lab.commands import Runner
+from lab.controller.sealed import KEY_BYTES
 from lab.errors import BadInput, LabError, unknown
 from lab.timeline import Event, Timeline
 from lab.topology.heads import HeadsTopo
@@ -50,10 +52,12 @@ class HeadArray(Array):
         self.spec, self._topo, self._policy = topo.storage, topo, policy
         self.targets = targets_of(self.spec, policy.access, disks)
         self._manager, self._timeline, self._logs = manager, timeline, logs
-        answers = self._answers()
+        answers, key = self._answers(), secrets.token_bytes(KEY_BYTES)
+        self.switch_works = True
+        """Whether the power switch hears the controller; see lab.faults.heads."""
         self.heads = {
             name: Head(
-                topo.heads[name], topo, policy, site, target, self.targets, answers, timeline,
+                topo.heads[name], topo, policy, site, target, self.targets, answers, key, timeline,
                 logs / name,
             )
             for name, site in sites.items()
@@ -61,7 +65,7 @@ class HeadArray(Array):
         self.engine = next(iter(self.heads.values())).stack.engine
         self._controller = Supervisor(
             manager, self.spec.name, self._config, timeline, logs, self._follow,
-            module="lab.controller.heads",
+            module="lab.controller.heads", key=key,
         )  # fmt: skip
         self._undo = ExitStack()
 
@@ -77,6 +81,7 @@ class HeadArray(Array):
             "listen": [str(address.ip), UDP_PORT],
             "fencing": self._policy.fencing,
             **HEARTBEAT,
+            **LEASE,
         }
 
     def _answers(self) -> dict[str | None, str | None]:
@@ -119,15 +124,16 @@ class HeadArray(Array):
 
     def _follow(self, event: Event) -> None:
         """The power distribution unit: cuts the head that the controller names, and confirms it."""
-        if event.get("what") != "fence":
+        if event.get("what") != "fence" or not self.switch_works:
             return
         began, head = time.time(), event["head"]
-        self.heads[head].cut()
+        boot = self.heads[head].cut(event["boot"])
         took = round((time.time() - began) * 1000, 2)
-        self._timeline.add(head, "power", what="fenced", took_ms=took)
+        self._timeline.add(head, "power", what="fenced", boot=boot, took_ms=took)
         with suppress(LabError):  # the controller died; the next one asks again
-            self.tell(command="fenced", head=head)
-        self.heads[head].darken()
+            self.tell(command="fenced", head=head, boot=boot)
+        if not self.heads[head].powered:  # else it has booted since
+            self.heads[head].darken()
 
     def _on(self) -> list[Head]:
         found = [head for head in self.heads.values() if head.powered]

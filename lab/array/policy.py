@@ -45,7 +45,9 @@ class Policy:
     switches the controller off. `probe`: None switches probes off, so that it only sees lost
     carriers. `relay`: a relay at the data ports passes requests of the controller and of scenarios
     on to hosts. `fencing`: an array with heads cuts the power of a silent head before another gets
-    its addresses. `parameters`: of the target, such as DefaultTime2Wait. `access`: login security.
+    its addresses. `lease`: such a head gives up its addresses when it is cut off from the
+    controller; False is for controls only. `parameters`: of the target, such as DefaultTime2Wait.
+    `access`: login security.
     """
 
     mode: Literal["takeover", "redirect-only"] = "takeover"
@@ -59,5 +61,6 @@ class Policy:
     probe: Probing | None = field(default_factory=Probing)
     relay: bool = False
     fencing: bool = True
+    lease: bool = True
     parameters: dict[str, str] = field(default_factory=dict)
     access: Access = field(default_factory=Access)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,13 @@ _STARTS = 20
 _FILE = "controller.json"
 
 
+def give_key(process: Process, key: bytes) -> None:
+    """Give a started process the key of the run, on standard input: no file, argument or
+    environment has it, and no error repeats it."""
+    with suppress(LabError):  # it has ended, which whoever waits for it finds
+        process.send(key.hex())
+
+
 class _Controller:
     """The process, a `module` of this project; each line of its output goes to `on_line`.
 
@@ -36,7 +44,9 @@ class _Controller:
         config: Callable[[], dict[str, Any]],
         log: Path,
         on_line: OnLine,
+        key: bytes,
     ) -> None:
+        self._key = key
         self._site, self._module, self._config = site, module, config
         self._log, self._on_line = log, on_line
         self._process: Process | None = None
@@ -70,6 +80,8 @@ class _Controller:
                 self._module, str(self._site.folder / _FILE), log=self._log,
                 on_line=self._on_line, env=env,
             )  # fmt: skip
+            if self._key:
+                give_key(self._process, self._key)
 
     def kill(self) -> None:
         """See Watched. If it has ended, only wait for its last output: its `ip` finishes its
@@ -91,7 +103,8 @@ class _Controller:
 class Supervisor:
     """The controller of the array `name`: `module`, configured by `config`, at `site`.
 
-    Its events go to the timeline and, from another thread, to `on_event`.
+    Its events go to the timeline and, from another thread, to `on_event`. `key`: what it gets as
+    the first line of its standard input.
     """
 
     def __init__(
@@ -104,9 +117,11 @@ class Supervisor:
         on_event: Callable[[Event], None],
         *,
         module: str = "lab.controller",
+        key: bytes = b"",
     ) -> None:
         self._name, self._timeline, self._on_event = name, timeline, on_event
-        self._controller = _Controller(site, module, config, logs / "controller.log", self._hear)
+        log = logs / "controller.log"
+        self._controller = _Controller(site, module, config, log, self._hear, key)
         self._watchdog = Watchdog(self._controller, self._say)
         self._told: list[Event] = []
         self._evidence = Evidence(timeline, name, "controller")

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import socket
 import struct
-import zlib
 
 ETH_ARP, ETH_IPV6 = 0x0806, 0x86DD
 ETH_PROBE = 0x88B5
 """IEEE 802 local experimental ethertype 1 (IEEE 802-2014, 9.2.4)."""
 BROADCAST = b"\xff" * 6
-PROBE = struct.Struct("!4sIBIH")
-MAGIC = b"abfo"
 
 
 def announcements(address: str, mac: bytes) -> list[bytes]:
@@ -57,28 +54,14 @@ def answer(frame: bytes) -> str | None:
     return None
 
 
-def token(array: str, salt: int) -> int:
-    """A number that marks the probes of one run of one array's controller."""
-    return zlib.crc32(f"{array} {salt}".encode())
+def probe(target: bytes, mac: bytes, sealed: bytes) -> bytes:
+    """A probe from `mac` to the MAC `target`: a `sealed` frame (sealed.py)."""
+    return (target + mac + ETH_PROBE.to_bytes(2, "big") + sealed).ljust(60, b"\0")
 
 
-def probe(target: bytes, mac: bytes, run: int, port: int, round_: int) -> bytes:
-    """A unicast probe from port number `port` to the port with MAC `target`."""
-    body = PROBE.pack(MAGIC, run, port, round_ & 0xFFFFFFFF, 0)
-    return (target + mac + ETH_PROBE.to_bytes(2, "big") + body).ljust(60, b"\0")
-
-
-def probed(frame: bytes, run: int) -> int | None:
-    """The number of the port that sent this probe; None if it is no probe of this `run`."""
-    if len(frame) < 14 + PROBE.size:
-        return None
-    magic, theirs, port, _, _ = PROBE.unpack_from(frame, 14)
-    return int(port) if magic == MAGIC and theirs == run else None
-
-
-def probed_round(frame: bytes) -> int:
-    """The round of a probe, or what its sender put in that field (head_probe.py)."""
-    return int(PROBE.unpack_from(frame, 14)[3])
+def probed(frame: bytes) -> bytes:
+    """The sealed frame in a probe, with padding."""
+    return frame[14:]
 
 
 def _arp(op: int, to: bytes, mac: bytes, ip: bytes, target: bytes, target_ip: bytes) -> bytes:

@@ -4,7 +4,15 @@ Every few milliseconds it sends a heartbeat by UDP on the management network: th
 kernel and the last order that it carried out. An order is the full set of addresses for this head.
 The controller repeats it, so a lost datagram does no harm. An order also lists the connections that
 other heads had at these addresses; their hosts are told (tickle.py). The agent ignores orders older
-than the last one. Without an order, as after a restart, it leaves the addresses as they are.
+than the last one.
+
+A head has addresses only while it has a lease. An order that names a heartbeat renews it: for a
+while from when that heartbeat was sent, by the head's own clock. So a delay makes the lease
+shorter, never longer. When the lease is out, the agent takes all addresses off: the controller may
+give them to another head soon. A controller that dies is started again well within a lease.
+
+The first line of standard input is the key of the run (sealed.py). Standard output has a JSON
+object a line.
 """
 
 from __future__ import annotations
@@ -15,7 +23,7 @@ import select
 import socket
 import sys
 import time
-import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,26 +34,75 @@ from lab.controller.announce import Announcer
 from lab.controller.head_probe import DataProbe
 from lab.controller.model import Action, AddAddress, RemoveAddress
 from lab.controller.netlink import Connections
+from lab.controller.sealed import (
+    BEAT,
+    CONTROLLER,
+    ORDER,
+    READS,
+    Frame,
+    Refused,
+    Rejected,
+    new_boot,
+    opened,
+    read_key,
+    seal,
+)
 from lab.controller.tickle import Tickler
 from lab.controller.watch import Changes, Watch
 
 CONNECTIONS_S = 0.1
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Lease:
+    """Until when a head may have addresses, by its own clock. Pure.
+
+    `seconds` None: for ever, for controls only.
+    """
+
+    def __init__(self, seconds: float | None, boot: int) -> None:
+        self._seconds, self._boot = seconds, boot
+        self._until = float("-inf")
+
+    def renewed(self, boot: int, number: int) -> None:
+        """The controller has answered the heartbeat `number` (its time, in ns) of `boot`."""
+        if self._seconds is not None and boot == self._boot:
+            self._until = max(self._until, number / 1e9 + self._seconds)
+
+    def holds(self, now: float) -> bool:
+        """Whether the head may have addresses at `now` (monotonic seconds)."""
+        return self._seconds is None or now < self._until
+
+
+def order_of(frame: Frame, head: str, last: tuple[int, int]) -> dict[str, Any]:
+    """The order for `head` in `frame`; Refused if it is none, or none after the frame `last`."""
+    if frame.sender != CONTROLLER:
+        raise Refused("of another sender")
+    if (frame.boot, frame.number) <= last:
+        raise Refused("seen before")
+    order: dict[str, Any] = json.loads(frame.body)
+    if order["to"] != head:
+        raise Refused("for another head")
+    return order
 
 
 class Agent:
     """The agent of the head that `content`, its configuration, names."""
 
-    def __init__(self, content: dict[str, Any]) -> None:
-        self._head = str(content["head"])
+    def __init__(self, content: Mapping[str, Any], key: bytes) -> None:
+        self._head, self._key = str(content["head"]), key
+        self._number = content["heads"].index(self._head)
+        self.boot = new_boot()
+        lease_ms = content["lease_ms"]
+        self._lease = Lease(lease_ms if lease_ms is None else lease_ms / 1000, self.boot)
+        self._held = False
+        self._rejected = Rejected()
+        self._last = (0, 0)
         self._interval_s = float(content["interval_ms"]) / 1000
-        self._config = config.parse(content)
+        self._config = config.parse(dict(content))
         self._watch = Watch(self._config)
         self._hands = Hands()
         self._announcer = Announcer()
         self._announcer.port(self._head, self._watch.port(self._head))
-        # Namespaces share one boot id, so add one for each start of the agent.
-        self._boot = f"{BOOT_ID.read_text().strip()} {uuid.uuid4()}"
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind((content["listen"][0], content["listen"][1]))
         self._socket.connect((content["controller"][0], content["controller"][1]))
@@ -61,7 +118,7 @@ class Agent:
         link = self._watch.port(self._head)
         hosts = list(self._config.desired.initiators)
         self._probe = link and DataProbe(
-            self._config.array, content["heads"], self._head, hosts, link
+            key, self.boot, content["heads"], self._head, hosts, link, self._rejected
         )
 
     def run(self) -> None:
@@ -102,15 +159,30 @@ class Agent:
                 self._beat()
                 due = now + self._interval_s
             self._hands.end_if_stuck()
+            if rejected := self._rejected.report(now):
+                self._say("control-rejected", counts=rejected)
+
+    def _say(self, what: str, **details: Any) -> None:
+        print(json.dumps({"what": what, **details}), flush=True)
 
     def _hear(self) -> None:
-        while True:
+        for _ in range(READS):
             try:
                 data = self._socket.recv(1 << 16)
             except OSError:  # nothing more, or the controller's port is closed
                 return
-            order = json.loads(data)
-            stamp = (int(order["epoch"]), int(order["number"]))
+            try:
+                frame = opened(self._key, ORDER, data)
+                order = order_of(frame, self._head, self._last)
+            except Refused as refused:
+                self._rejected.note(str(refused))
+                continue
+            self._last = frame.boot, frame.number
+            if order["grant"]:
+                self._lease.renewed(*order["grant"])
+            if order["number"] is None:
+                continue
+            stamp = (frame.boot, int(order["number"]))
             if stamp >= self._order:
                 self._order, self._wanted = stamp, frozenset(order["addresses"])
                 self._tickler.heirs([(h, p, a) for h, p, a in order["connections"]])
@@ -130,19 +202,22 @@ class Agent:
             self._seen(self._watch.update())
             if failures:
                 self._not_before = time.monotonic() + 0.1
-                print(json.dumps({"refused": [f"{f.line}: {f.message}" for f in failures]}))
-                sys.stdout.flush()
+                self._say("refused", lines=[f"{f.line}: {f.message}" for f in failures])
 
     def _has(self) -> frozenset[str]:
         return frozenset(a for a, owners in self._watch.owners().items() if owners)
 
     def _reconcile(self) -> bool:
         """One step towards the order; True if this completed it."""
-        if self._wanted is None or self._hands.busy or time.monotonic() < self._not_before:
+        held, self._held = self._held, self._lease.holds(time.monotonic())
+        if held != self._held:
+            self._say("lease-renewed" if self._held else "lease-out")
+        wanted = self._wanted if self._held else frozenset[str]()
+        if wanted is None or self._hands.busy or time.monotonic() < self._not_before:
             return False
         owners, actions = self._watch.owners(), list[Action]()
         for address, at in owners.items():
-            here = address in self._wanted
+            here = address in wanted
             actions += [
                 RemoveAddress(address, owner, "order")
                 for owner in sorted(at)
@@ -162,8 +237,7 @@ class Agent:
             self._next_connections = time.monotonic() + CONNECTIONS_S
             self._connections = self._asked.each()
         beat = {
-            "head": self._head,
-            "boot": self._boot,
+            "answers": self._last,
             "addresses": sorted(self._has()),
             "epoch": self._applied[0],
             "applied": self._applied[1],
@@ -171,7 +245,8 @@ class Agent:
             "connections": self._connections,
         }
         try:
-            self._socket.send(json.dumps(beat).encode())
+            frame = Frame(self._number, self.boot, time.monotonic_ns(), json.dumps(beat).encode())
+            self._socket.send(seal(self._key, BEAT, frame))
         except OSError:
             return  # no controller listens, or the management network is down
 
@@ -182,9 +257,14 @@ def main() -> int:
         print("usage: python3 -m lab.controller.head_agent CONFIG.json", file=sys.stderr)
         return 2
     content = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    agent = Agent(content)
+    try:
+        key = read_key()
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    agent = Agent(content, key)
     hurry()
-    print(json.dumps({"ready": content["head"]}), flush=True)
+    print(json.dumps({"what": "ready", "boot": f"{agent.boot:016x}"}), flush=True)
     agent.run()
     return 0
 

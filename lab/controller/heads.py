@@ -2,8 +2,13 @@
 
 It runs outside the heads and hears them on the management network (head_agent.py);
 heads_planner.py decides what to do. It cannot cut power itself: a `fence` event on standard output
-asks for it, and {"command": "fenced", "head": ...} on standard input confirms it, as a power
-distribution unit would. Events and exit status are those of lab.controller.
+asks for it, and {"command": "fenced", "head": ..., "boot": ...} on standard input confirms it, as a
+power distribution unit would. `boot` is the boot that was ended: the confirmation of an earlier
+power cut says nothing of a head that has booted since.
+
+The first line of standard input is the key of the run (sealed.py); the heads have it as well. A
+heartbeat counts only if it answers a frame of this controller, and renews the lease of its head.
+Events and exit status are those of lab.controller.
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +36,18 @@ from lab.controller.heads_planner import (
     plan,
 )
 from lab.controller.output import Output
+from lab.controller.sealed import (
+    BEAT,
+    CONTROLLER,
+    ORDER,
+    READS,
+    Frame,
+    Refused,
+    Rejected,
+    opened,
+    read_key,
+    seal,
+)
 from lab.errors import LabError
 
 ORDERS = "fenced, move, status"
@@ -44,22 +61,57 @@ def desired(content: dict[str, Any]) -> Desired:
         homes=dict(content["homes"]),
         fencing=bool(content.get("fencing", True)),
         dead_s=interval * int(content["count"]) / 1000,
+        margin_s=float(content["lease_margin_ms"]) / 1000,
     )
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The last heartbeat taken of a head: its boot and number, received at `t`, and the number of
+    the frame of ours that it `answers`."""
+
+    boot: int
+    number: int
+    t: float
+    answers: int
+
+
+def beat_of(frame: Frame, epoch: int, before: Heard | None) -> dict[str, Any] | None:
+    """The heartbeat in `frame`, None if it answers no frame of `epoch` yet.
+
+    Refused if it is not one after `before`: later frames of a head, of whatever boot, answer later
+    frames of ours.
+    """
+    beat: dict[str, Any] = json.loads(frame.body)
+    its, answers = beat["answers"]
+    if its != epoch:
+        return None
+    if before and before.boot == frame.boot and frame.number <= before.number:
+        raise Refused("seen before")
+    if before and before.boot != frame.boot and answers <= before.answers:
+        raise Refused("of another boot")
+    return beat
 
 
 class Service:
     """The controller that the configuration `content` describes."""
 
-    def __init__(self, content: dict[str, Any], output: Output) -> None:
-        self.output, self.desired = output, desired(content)
+    def __init__(self, content: dict[str, Any], key: bytes, output: Output) -> None:
+        self.output, self.desired, self._key = output, desired(content), key
         self._peers = {head: tuple(peer) for head, peer in content["heads"].items()}
-        self._heads = {peer[0]: head for head, peer in self._peers.items()}
+        self._names = list(self._peers)
         self._interval_s = float(content["interval_ms"]) / 1000
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind((content["listen"][0], content["listen"][1]))
         self._socket.setblocking(False)
         self._epoch = time.time_ns()
         self._memory = Memory(time.monotonic())
+        self._sent = 0
+        self._heard: dict[str, Heard] = {}
+        self._rejected = Rejected()
+        # The controller before this one may have renewed a lease until now.
+        self._lease_s = float(content["lease_ms"]) / 1000
+        self._leased = dict.fromkeys(self._names, time.monotonic() + self._lease_s)
         self._beats: dict[str, Beat] = {}
         self._off: dict[str, str] = {}
         self._connections: dict[str, list[tuple[str, int, str]]] = {}
@@ -97,6 +149,8 @@ class Service:
             if changed or now >= due:
                 self._send()
                 due = now + self._interval_s
+            if rejected := self._rejected.report(now):
+                self.output.event("control-rejected", counts=rejected)
             self.output.flush()
 
     def _changes(self) -> Iterable[netlink.Message]:
@@ -112,40 +166,53 @@ class Service:
                 (self._dark.discard if message.live else self._dark.add)(head)
 
     def _hear(self) -> None:
-        while True:
+        for _ in range(READS):
             try:
-                data, peer = self._socket.recvfrom(1 << 16)
+                data = self._socket.recv(1 << 16)
             except BlockingIOError:
                 return
             except OSError:
                 continue  # ICMP error for a datagram to a head that is off
-            head = self._heads.get(peer[0])
-            if head is None:
-                continue
-            told, now = json.loads(data), time.monotonic()
-            old = self._beats.get(head)
-            if old and old.boot == told["boot"] and now - old.t > self._quiet.get(head, 0.0):
-                self._quiet[head] = now - old.t
-                if now - old.t > 2 * self._interval_s:
-                    self.output.event("silence", head=head, ms=round((now - old.t) * 1000, 1))
-            self._beats[head] = Beat(
-                t=now,
-                boot=told["boot"],
-                addresses=frozenset(told["addresses"]),
-                applied=int(told["applied"]) if told["epoch"] == self._epoch else 0,
-                live=bool(told["live"]),
-            )
-            self._connections[head] = [(h, p, a) for h, p, a in told["connections"]]
-            if head in self._off and told["boot"] != self._off[head]:
-                del self._off[head]
+            try:
+                self._take(opened(self._key, BEAT, data))
+            except Refused as refused:
+                self._rejected.note(str(refused))
+
+    def _take(self, frame: Frame) -> None:
+        """Take a frame of a head; Refused if it is not new."""
+        if frame.sender >= len(self._names):
+            raise Refused("of another sender")
+        head, now = self._names[frame.sender], time.monotonic()
+        old = self._heard.get(head)
+        told = beat_of(frame, self._epoch, old)
+        if told is None:
+            return
+        self._heard[head] = Heard(frame.boot, frame.number, now, told["answers"][1])
+        if old and old.boot == frame.boot and now - old.t > self._quiet.get(head, 0.0):
+            self._quiet[head] = now - old.t
+            if now - old.t > 2 * self._interval_s:
+                self.output.event("silence", head=head, ms=round((now - old.t) * 1000, 1))
+        boot = f"{frame.boot:016x}"
+        self._beats[head] = Beat(
+            t=told["answers"][1] / 1e9,
+            boot=boot,
+            addresses=frozenset(told["addresses"]),
+            applied=int(told["applied"]) if told["epoch"] == self._epoch else 0,
+            live=bool(told["live"]),
+        )
+        self._connections[head] = [(h, p, a) for h, p, a in told["connections"]]
+        if head in self._off and boot != self._off[head]:
+            del self._off[head]
 
     def _plan(self) -> None:
-        observed = Observed(time.monotonic(), self._beats, self._off, frozenset(self._dark))
+        observed = Observed(
+            time.monotonic(), self._beats, self._off, frozenset(self._dark), self._leased
+        )
         before = self._memory
         self._memory, actions = plan(self.desired, observed, before)
         for action in actions:
             if isinstance(action, Fence):
-                self.output.event("fence", head=action.head, cause=action.cause)
+                self.output.event("fence", head=action.head, boot=action.boot, cause=action.cause)
             else:
                 self.output.event("no-head-left")
         for head, state in self._memory.states.items():
@@ -167,24 +234,38 @@ class Service:
         self._settled = settled
 
     def _send(self) -> None:
-        for head, order in self._memory.orders.items():
-            if self._memory.states.get(head) == "off":
-                continue
+        for head, peer in self._peers.items():
+            order = self._memory.orders.get(head)
+            addresses = order.addresses if order else frozenset[str]()
             text = {
-                "epoch": self._epoch,
-                "number": order.number,
-                "addresses": sorted(order.addresses),
+                "to": head,
+                "grant": self._grant(head),
+                # Without an order yet, a head is only asked to answer.
+                "number": order.number if order else None,
+                "addresses": sorted(addresses),
                 "connections": [
                     connection
                     for other, known in self._connections.items()
                     for connection in known
-                    if other != head and connection[2] in order.addresses
+                    if other != head and connection[2] in addresses
                 ],
             }
+            # Its number is its time: a heartbeat that names it tells how old it is.
+            self._sent = max(self._sent + 1, time.monotonic_ns())
+            frame = Frame(CONTROLLER, self._epoch, self._sent, json.dumps(text).encode())
             try:
-                self._socket.sendto(json.dumps(text).encode(), self._peers[head])
+                self._socket.sendto(seal(self._key, ORDER, frame), peer)
             except OSError:
                 continue  # it is repeated
+
+    def _grant(self, head: str) -> tuple[int, int] | None:
+        """The heartbeat of `head` from which its lease runs anew, None to let the lease run out."""
+        heard = self._heard.get(head)
+        if heard is None or self._memory.states.get(head) not in ("up", "dark"):
+            return None
+        # The head sent it before it was received, so the lease ends before this.
+        self._leased[head] = max(self._leased[head], heard.t + self._lease_s)
+        return heard.boot, heard.number
 
     def _orders(self) -> bool:
         """Read orders from standard input; False at its end."""
@@ -212,8 +293,10 @@ class Service:
         if head not in self.desired.heads:
             raise ValueError(f"{head!r} is not one of {', '.join(self.desired.heads)}")
         if command == "fenced":
-            beat = self._beats.get(head)
-            self._off[head] = beat.boot if beat else ""
+            beat, ended = self._beats.get(head), str(order["boot"])
+            if beat and beat.boot != ended:
+                raise ValueError(f"{head} has booted since: {beat.boot} is not {ended}")
+            self._off[head] = ended
         else:
             if self._memory.states.get(head) != "up":
                 raise ValueError(f"{head} cannot take addresses: {self._memory.states.get(head)}")
@@ -232,12 +315,17 @@ def main() -> int:
         return 2
     content = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     try:
+        key = read_key()
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    try:
         held = lock(content["array"])
     except LabError as error:
         print(error, file=sys.stderr)
         return error.exit_code
     hurry()
-    Service(content, Output(content["array"])).run()
+    Service(content, key, Output(content["array"])).run()
     held.close()
     return 0
 

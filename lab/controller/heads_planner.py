@@ -1,11 +1,13 @@
 """What the controller of a dual-head array does next: a pure function, like planner.py for ports.
 
 Rules. A head that is silent, or whose management link is dark, loses power before another head
-gets its addresses: it may still be alive. A head that is heard but has no live data port is told
-to give up its addresses; it loses power if it does not confirm in time. An address goes to the
-next head in the order of the configuration and stays there: moves break connections, so an address
-goes home only by order. The last head that can serve never loses power. If no head is heard, as
-when the management network fails, nothing is done.
+gets its addresses: it may still be alive. If the power cut is not confirmed, another head gets them
+when the lease of the first one is surely out: it has given them up by then (head_agent.py). A head
+that is heard but has no live data port is told to give up its addresses; it loses power if it does
+not confirm in time. An address goes to the next head in the order of the configuration and stays
+there: moves break connections, so an address goes home only by order. The last head that can serve
+never loses power. If no head is heard, as when the management network fails, nothing is done: the
+heads give up their addresses by their leases, and take them again when they are heard.
 """
 
 from __future__ import annotations
@@ -19,8 +21,10 @@ State = Literal["unseen", "up", "dark", "lost", "off"]
 
 @dataclass(frozen=True)
 class Beat:
-    """The last heartbeat of a head, received at `t` (monotonic seconds) from its boot `boot`.
+    """The last heartbeat of a head, from its boot `boot`.
 
+    `t`: when the controller sent what the heartbeat answers (monotonic seconds). So a head is heard
+    only if it hears the controller.
     `addresses`: those of its kernel. `applied`: the number of the last order that it carried out;
     it ignores orders with a lower number. `live`: its data port works.
     """
@@ -38,7 +42,7 @@ class Desired:
 
     In seconds: a head is lost after `dead_s` of silence, or `unseen_s` after the start if it was
     never heard. It has `release_s` to give up an address. A power cut that is not confirmed is
-    asked for again after `again_s`.
+    asked for again after `again_s`. `margin_s` after the end of its lease a head has no address.
     """
 
     heads: tuple[str, ...]
@@ -48,6 +52,7 @@ class Desired:
     unseen_s: float = 3.0
     release_s: float = 0.5
     again_s: float = 2.0
+    margin_s: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -55,13 +60,15 @@ class Observed:
     """What is known at `now` (monotonic seconds).
 
     `beats`: the last heartbeat of each head. `off`: the boot of each head whose power was cut.
-    `dark`: the heads whose management link is dark.
+    `dark`: the heads whose management link is dark. `leased`: when the lease of each head ends at
+    the latest; without an entry, never.
     """
 
     now: float
     beats: Mapping[str, Beat]
     off: Mapping[str, str] = field(default_factory=dict)
     dark: Collection[str] = ()
+    leased: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -74,10 +81,14 @@ class Order:
 
 @dataclass(frozen=True)
 class Fence:
-    """Cut the power of `head`; `cause`: "lost" (its state) or "late" (did not release in time)."""
+    """Cut the power of `head`; `cause`: "lost" (its state) or "late" (did not release in time).
+
+    `boot` is the boot to end, empty if none was heard.
+    """
 
     head: str
     cause: str
+    boot: str = ""
 
 
 @dataclass(frozen=True)
@@ -177,9 +188,19 @@ def may_have(
     if states[head] == "off" or (states[head] == "lost" and not desired.fencing):
         return False
     beat, order = observed.beats.get(head), memory.orders.get(head)
+    if states[head] in ("lost", "unseen") and _given_up(head, address, desired, observed):
+        return False
     if beat is None or order is None or address in beat.addresses:
         return True
     return address in order.addresses or beat.applied < order.number
+
+
+def _given_up(head: str, address: str, desired: Desired, observed: Observed) -> bool:
+    """Whether the lease of `head` is out for so long that it does not have `address`."""
+    beat, end = observed.beats.get(head), observed.leased.get(head, float("inf"))
+    if beat and beat.t > end and address in beat.addresses:
+        return False  # it does not keep to its lease
+    return observed.now > end + desired.margin_s
 
 
 def _place(
@@ -209,7 +230,13 @@ def _fences(
     able: list[str],
 ) -> tuple[list[Action], Memory]:
     actions: list[Action] = []
-    asked = {h: t for h, t in memory.asked.items() if states[h] == "lost"}
+    # A head that gave up its addresses by its lease may come back, though its power was not cut.
+    asked = {
+        h: t
+        for h, t in memory.asked.items()
+        if states[h] == "lost"
+        and not all(_given_up(h, a, desired, observed) for a in desired.homes)
+    }
     blocked: dict[str, float] = {}
     for head in desired.heads:
         held = [
@@ -225,5 +252,7 @@ def _fences(
             continue
         if observed.now - asked.get(head, float("-inf")) > desired.again_s:
             asked[head] = observed.now
-            actions.append(Fence(head, states[head] if states[head] == "lost" else "late"))
+            cause = "lost" if states[head] == "lost" else "late"
+            beat = observed.beats.get(head)
+            actions.append(Fence(head, cause, beat.boot if beat else ""))
     return actions, replace(memory, asked=asked, blocked=blocked)

@@ -16,11 +16,21 @@ from lab.controller.frames import (
     probe,
     probed,
     question,
-    token,
 )
 from lab.controller.judge import Judge
 from lab.controller.model import Verdict
 from lab.controller.netlink import Link
+from lab.controller.sealed import (
+    KEY_BYTES,
+    PORT_PROBE,
+    READS,
+    Frame,
+    Refused,
+    Rejected,
+    new_boot,
+    opened,
+    seal,
+)
 
 HOSTS_A_ROUND = 4
 SO_ATTACH_FILTER = 26
@@ -37,13 +47,18 @@ NEIGHBOUR_ADVERTISEMENTS = (
 
 
 class Prober:
-    """Sends and hears probes, one round at each `tick`."""
+    """Sends and hears probes, one round at each `tick`.
 
-    def __init__(self, array: str, ports: Sequence[str], options: Probe) -> None:
+    It sends them to itself, so the key is its own. A probe names the port that it is for.
+    """
+
+    def __init__(self, ports: Sequence[str], options: Probe) -> None:
         self.interval_s = options.interval_s
         self._judge = Judge(options.count)
         self._ports = list(ports)
-        self._run = token(array, int.from_bytes(os.urandom(4), "big"))
+        self.rejected = Rejected()
+        self._key, self._boot = os.urandom(KEY_BYTES), new_boot()
+        self._numbers: dict[tuple[str, str], int] = {}
         self._links: dict[str, Link] = {}
         self._sockets: dict[str, socket.socket] = {}
         self._listening: dict[tuple[str, int], socket.socket] = {}
@@ -80,27 +95,40 @@ class Prober:
             if name in ports:
                 for other in ports:
                     if other != name:
-                        frame = probe(
-                            self._links[other].mac,
-                            self._links[name].mac,
-                            self._run,
-                            number,
-                            judge.round,
+                        body = other.encode()
+                        frame = Frame(number, self._boot, judge.round, body)
+                        sealed = seal(self._key, PORT_PROBE, frame)
+                        send(
+                            self._sockets[name],
+                            probe(self._links[other].mac, self._links[name].mac, sealed),
                         )
-                        send(self._sockets[name], frame)
         return verdicts
 
     def _listen(self, name: str) -> None:
         for frame in frames(self._sockets[name]):
-            number = probed(frame, self._run)
-            if number is not None and number < len(self._ports) and self._ports[number] != name:
-                self._judge.heard(name, self._ports[number])
+            if frame[:6] != self._links[name].mac:
+                continue  # a switch that does not know a port yet sends its frames to all
+            try:
+                self._judge.heard(name, self._sender(name, probed(frame)))
+            except Refused as refused:
+                self.rejected.note(str(refused))
         for (port, _), listening in self._listening.items():
             if port == name:
                 # Unicast only: an answer proves that our question left through this port.
                 mine = [f for f in frames(listening) if f[:6] == self._links[name].mac]
                 if any(answer(frame) for frame in mine):
                     self._judge.answered(name)
+
+    def _sender(self, name: str, data: bytes) -> str:
+        """The port that sent this probe to the port `name`; Refused if none did, or not now."""
+        frame = opened(self._key, PORT_PROBE, data)
+        sender = self._ports[frame.sender]
+        if frame.body != name.encode():
+            raise Refused("for another port")
+        if frame.number <= self._numbers.get((sender, name), 0):
+            raise Refused("seen before")
+        self._numbers[sender, name] = frame.number
+        return sender
 
     def _ask(self, name: str, hosts: Sequence[str]) -> None:
         for _ in range(min(len(hosts), HOSTS_A_ROUND)):
@@ -129,13 +157,14 @@ def raw_socket(interface: str, kind: int) -> socket.socket:
 
 
 def frames(raw: socket.socket) -> list[bytes]:
-    """The frames waiting at a packet socket."""
+    """The frames waiting at a packet socket, the first READS of them."""
     found: list[bytes] = []
-    while True:
+    while len(found) < READS:
         try:
             found.append(raw.recv(256))
         except OSError:  # nothing more, or the link is down
-            return found
+            break
+    return found
 
 
 def send(raw: socket.socket, frame: bytes) -> None:

@@ -59,7 +59,7 @@ class Service:
         self.connections = Connections()
         self.steering = Steering(config.steering)
         names = list(config.interfaces)
-        self.prober = Prober(config.array, names, config.probe) if config.probe else None
+        self.prober = Prober(names, config.probe) if config.probe else None
         self.orders = Orders(config)
         self.story = Story(output)
         self.memory = Memory()
@@ -235,6 +235,8 @@ class Service:
             if verdicts != self.verdicts:
                 self._notice()
             self.verdicts = verdicts
+            if rejected := self.prober.rejected.report(now):
+                self.output.event("control-rejected", counts=rejected)
         due = self.announcer.next_due()
         if due is not None and now >= due:
             self.announcer.repeat(now, self.watch.owners())

@@ -43,6 +43,18 @@ def head_unheard(lab: Lab, name: str) -> Iterator[None]:
 
 
 @contextmanager
+def power_switch_deaf(lab: Lab) -> Iterator[None]:
+    """The power switch does not hear the controller: no power is cut, and nothing is confirmed."""
+    array = heads(lab)
+    with recorded(lab, array.spec.name, "power-switch-deaf"):
+        array.switch_works = False
+        try:
+            yield
+        finally:
+            array.switch_works = True
+
+
+@contextmanager
 def head_powered_off(lab: Lab, name: str) -> Iterator[None]:
     """Cut the power of a head. At the end of the fault it is on again and its agent runs."""
     one = head(lab, name)

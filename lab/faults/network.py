@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pyroute2 import IPRoute
 
+from lab.controller.frames import announcements
 from lab.errors import BadInput
 from lab.run.lab import Lab
 from targets.base import KillableDaemon
@@ -198,6 +199,23 @@ def second_owner(lab: Lab, address: str, port: str) -> Iterator[None]:
         finally:
             command[2] = "del"
             lab.array.runner.run(command, check=False)  # the controller may have repaired it
+
+
+@contextmanager
+def address_claimed(lab: Lab, address: str, port: str) -> Iterator[None]:
+    """`port` answers for `address`, which another port has: one ARP announcement, never undone."""
+    interface, runner = lab.array.interface(port), lab.array.runner
+    mac = bytes.fromhex(
+        runner.run(["cat", f"/sys/class/net/{interface}/address"]).output.strip().replace(":", "")
+    )
+    with recorded(lab, port, "address-claimed"):
+        for frame in announcements(address, mac):
+            code = (
+                "import socket; one = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); "
+                f"one.bind(({interface!r}, 0)); one.send(bytes.fromhex({frame.hex()!r}))"
+            )
+            runner.run(["python3", "-c", code])
+        yield
 
 
 @contextmanager

@@ -15,8 +15,8 @@ from lab.folder import Folder
 from lab.guest.kernel_host import KernelHost
 from lab.host.initiator import Disk, Initiator, Kind, Seat, Session
 from lab.host.open_iscsi import OpenIscsi
+from lab.host.outside import read_outside
 from lab.load.heavy import write_heavily
-from lab.load.outside import read_outside
 from lab.load.several import Loads
 from lab.load.writer import Writer
 from lab.mininet_classes import Host

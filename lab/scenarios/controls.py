@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from lab.array.policy import Policy
 from lab.checks import Check, same_connection
-from lab.faults.network import block_overwritten, cable_pulled, second_owner
+from lab.faults.network import address_claimed, block_overwritten, cable_pulled, second_owner
 from lab.run.lab import Lab
 from lab.run.scenario import scenario
 from lab.scenarios.promises import TAKEOVER_BUDGET_MS, under_load, undisturbed
@@ -56,6 +56,17 @@ def control_two_owners(lab: Lab) -> Iterable[Check]:
     h1 = under_load(lab)
     other = lab.array.spec.ports[1].name
     lab.begin(second_owner(lab, lab.array.virtual, other))
+    h1.keeps_writing()
+    h1.stop_and_verify()
+    return undisturbed(h1.name, TAKEOVER_BUDGET_MS)
+
+
+@scenario(ports=2, listed=False)
+def control_false_claim(lab: Lab) -> Iterable[Check]:
+    """A port answers for the virtual address, which another port has."""
+    h1 = under_load(lab)
+    other = lab.array.spec.ports[1].name
+    lab.begin(address_claimed(lab, lab.array.virtual, other))
     h1.keeps_writing()
     h1.stop_and_verify()
     return undisturbed(h1.name, TAKEOVER_BUDGET_MS)

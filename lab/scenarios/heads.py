@@ -13,7 +13,7 @@ from lab.checks import (
     served_at,
 )
 from lab.checks.address import owners_at
-from lab.faults.heads import head_powered_off
+from lab.faults.heads import head_powered_off, power_switch_deaf
 from lab.faults.heads import head_unheard as unheard
 from lab.faults.network import cable_pulled, controller_killed
 from lab.run.lab import Lab
@@ -23,6 +23,8 @@ from lab.waiting import wait_for
 
 RELOGIN_BUDGET_MS = 8_000.0
 """Detection, power cut and move 1.1 s; Time2Wait 2 s; one more login attempt after 3 s."""
+LEASE_BUDGET_MS = RELOGIN_BUDGET_MS + 3_000.0
+"""The lease and its margin, 3 s, instead of a power cut."""
 _POLICY = at_home()
 
 
@@ -48,7 +50,7 @@ def _survives(lab: Lab) -> list[Check]:
     return [*_taken_over(lab), fenced_before_moved()]
 
 
-def _taken_over(lab: Lab) -> list[Check]:
+def _taken_over(lab: Lab, budget_ms: float = RELOGIN_BUDGET_MS) -> list[Check]:
     home, other = _heads(lab)
     h1, virtual, data = lab.host(), lab.array.virtual, lab.array.address_of(home)
     return [
@@ -56,7 +58,7 @@ def _taken_over(lab: Lab) -> list[Check]:
         moved_to(data, other),
         new_login(h1.name, virtual),
         served_at(h1.name, data, "after"),
-        *undisturbed(h1.name, RELOGIN_BUDGET_MS),
+        *undisturbed(h1.name, budget_ms),
     ]
 
 
@@ -106,7 +108,7 @@ def head_port_lost(lab: Lab) -> Iterable[Check]:
 
 @scenario(
     topology="two_heads",
-    policy=at_home(fencing=False),
+    policy=at_home(fencing=False, lease=False),
     needs=("heads",),
     listed=False,
 )
@@ -118,3 +120,27 @@ def control_no_fencing(lab: Lab) -> Iterable[Check]:
     lab.observe_for(0.5)
     h1.stop_and_verify()
     return _survives(lab)
+
+
+def _cut_off(lab: Lab) -> None:
+    """Cut the head that serves the host off from a controller that cannot cut its power."""
+    h1 = under_load(lab)
+    lab.begin(power_switch_deaf(lab))
+    lab.begin(unheard(lab, _heads(lab)[0]))
+    _moved(lab)
+    h1.keeps_writing()
+    h1.stop_and_verify()
+
+
+@scenario(topology="two_heads", policy=_POLICY, needs=("heads",))
+def head_cut_off(lab: Lab) -> Iterable[Check]:
+    """The controller loses contact with a head and cannot fence it: the head gives up by itself."""
+    _cut_off(lab)
+    return _taken_over(lab, LEASE_BUDGET_MS)
+
+
+@scenario(topology="two_heads", policy=at_home(lease=False), needs=("heads",), listed=False)
+def control_no_lease(lab: Lab) -> Iterable[Check]:
+    """head-cut-off with a head that keeps its addresses for ever: both heads have them."""
+    _cut_off(lab)
+    return undisturbed(lab.host().name, LEASE_BUDGET_MS)

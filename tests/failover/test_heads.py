@@ -46,6 +46,23 @@ def test_a_new_controller_takes_a_dark_head_for_lost(run_scenario):
     assert told.count("started") == 2
 
 
+def test_head_that_cannot_be_fenced_gives_its_addresses_up(run_scenario):
+    result = run_scenario("head-cut-off")
+    assert result["verdict"] == "pass", why(result)
+    timeline = Timeline.read(Path(result["folder"]) / "timeline.jsonl")
+    assert not timeline.events("power")  # the switch did not hear
+    told = {e["what"]: e["t"] for e in reversed(timeline.events("controller"))}  # the first of each
+    taken = max(e["t"] for e in timeline.events("address", "a1b") if e["op"] == "add")
+    assert told["fence"] < told["lease-out"] < taken
+
+
+def test_without_a_lease_two_heads_have_the_addresses(run_scenario):
+    result = run_scenario("control-no-lease")
+    assert result["verdict"] == "fail"
+    failed = {c["name"].split("(")[0] for c in result["checks"] if c["verdict"] == "fail"}
+    assert failed == {"one_owner_of_virtual_address"}
+
+
 def test_without_fencing_two_heads_have_the_addresses(run_scenario):
     result = run_scenario("control-no-fencing")
     assert result["verdict"] == "fail"

@@ -71,6 +71,7 @@ def test_virtual_port_reassignment(run_scenario, name):
         ("control-no-controller", "stall_below"),
         ("control-lost-write", "no_lost_writes"),
         ("control-two-owners", "one_owner_of_virtual_address"),
+        ("control-false-claim", "one_owner_of_virtual_address"),
     ],
 )
 def test_a_broken_array_fails(run_scenario, control, check):

@@ -8,6 +8,7 @@ from session_events import (
     FAULT,
     LOGINS,
     LOST,
+    MACS,
     MESSAGE,
     MOVE,
     NEW,
@@ -185,6 +186,7 @@ EXAMPLES = {
                 [CONFIG, address(0, "p1"), address(5, "p2")],
                 [*MOVE, claim(6, "02:00:00:00:00:66")],
                 [*MOVE, claim(6, "02:00:00:00:00:66", "arp-claim")],
+                [*MOVE, claim(6, MACS["p3"], "arp-claim")],
                 [CLOCK, CONFIG, address(0, "p1"), address(5, "p2"), address(5.002, "p1", "del")],
             ],
             "unknown": [

@@ -100,13 +100,6 @@ def test_neighbour_advertisement_overrides_and_has_a_right_checksum():
     assert (total & 0xFFFF) + (total >> 16) == 0xFFFF
 
 
-def test_probes_of_other_runs_are_not_ours():
-    mac = bytes(6)
-    frame = frames.probe(mac, mac, 7, 2, 99)
-    assert frames.probed(frame, 7) == 2
-    assert frames.probed(frame, 8) is None
-
-
 def rounds(judge, live, hears, hosts=(), times=1):
     """`hears`: pairs (by, sender) that are heard in each of so many rounds; the last verdicts."""
     for _ in range(times):

@@ -135,7 +135,7 @@ def test_silent_head_is_cut_before_its_addresses_move():
     world.heads["a"].heard = False
     for _ in range(20):
         world.tick(cuts=False)
-    assert [a for a in world.told if isinstance(a, Fence)] == [Fence("a", "lost")]
+    assert [a for a in world.told if isinstance(a, Fence)] == [Fence("a", "lost", "1")]
     assert world.owners("v") == ["a"]
     assert world.heads["b"].has == {"y"}  # and it keeps what it has
     world.ticks(3)
@@ -147,7 +147,7 @@ def test_a_dark_management_link_counts_at_once():
     world.ticks(5)
     world.heads["a"].cable = False
     world.tick(cuts=False)
-    assert world.told == [Fence("a", "lost")]
+    assert world.told == [Fence("a", "lost", "1")]
     assert world.owners("v") == ["a"]
     world.ticks(2)
     assert world.heads["b"].has == ALL
@@ -193,7 +193,7 @@ def test_a_hung_head_without_data_port_is_cut():
     for _ in range(60):  # it speaks, but does not do what it is told
         world.tick(orders_arrive=False, cuts=False)
         world.heads["b"].work()
-    assert Fence("a", "late") in world.told
+    assert Fence("a", "late", "1") in world.told
     assert world.owners("v") == ["a"]
 
 

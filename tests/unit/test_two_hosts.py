@@ -128,6 +128,10 @@ TWO_ADDRESSES = [{**CONFIG, "virtual": [VIRTUAL, IP2]}, *MOVE[1:]]
 CUT = event(2, "a", "power", what="fenced")
 
 
+def boot(t, name):
+    return event(t, "a", "head-boot", boot=name)
+
+
 def overlap(ms):
     return [CONFIG, address(0, "p1"), address(5, "p2"), address(5 + ms / 1000, "p1", "del")]
 
@@ -226,6 +230,21 @@ CASES = [
      [*MOVE, claim(6, "02:00:00:00:00:66", ip=P3)]),
     ("one_owner_of_virtual_address", (), "fail",
      [*MOVE, claim(6, "02:00:00:00:00:66"), claim(7, MACS["p2"])]),
+    # Whoever claims an address must have it: not a port that never had it, nor one that lost it.
+    ("one_owner_of_virtual_address", (), "fail", [*MOVE, claim(6, MACS["p3"], "arp-claim")]),
+    ("one_owner_of_virtual_address", (), "fail", [*MOVE, claim(5.03, MACS["p3"])]),
+    ("one_owner_of_virtual_address", (), "fail", [*MOVE, claim(6, MACS["p1"])]),
+    ("one_owner_of_virtual_address", (), "fail", [*MOVE, claim(3, MACS["p2"])]),
+    ("one_owner_of_virtual_address", (), "pass", [*MOVE, claim(4, MACS["p1"])]),
+    # Close to the move nobody can tell, with slow clocks not even a little later.
+    ("one_owner_of_virtual_address", (), "pass",
+     [*MOVE, claim(3.03, MACS["p2"]), claim(5.5, MACS["p1"])]),
+    ("one_owner_of_virtual_address", (), "fail", [*MOVE, claim(5.511, MACS["p1"])]),
+    ("one_owner_of_virtual_address", (), "pass",
+     [{**CLOCK, "where": "p1"}, *MOVE, claim(5.511, MACS["p1"])]),
+    ("one_owner_of_virtual_address", (), "unknown",
+     [*MOVE, claim(6, MACS["p3"]),
+      event(3, "array", "evidence", source="addresses", phase="gap", what="netlink overflow")]),
     # Two clocks that are each good to 1.5 ms may be 3 ms apart, not more.
     ("one_owner_of_virtual_address", (), "unknown", [*CLOCKS, *overlap(2.5)]),
     ("one_owner_of_virtual_address", (), "fail", [*CLOCKS, *overlap(3.5)]),
@@ -242,6 +261,15 @@ CASES = [
     ("fenced_before_moved", (), "fail",
      [event(0, "c", "clock", within_ms=9), address(1, "a"), address(3, "b"),
       event(3.0025, "a", "power", what="off")]),
+    # What ended an earlier boot did not end the one that had the address.
+    ("fenced_before_moved", (), "pass",
+     [boot(0, "1"), address(1, "a"), {**CUT, "boot": "1"}, address(3, "b")]),
+    ("fenced_before_moved", (), "fail",
+     [boot(0, "2"), address(1, "a"), {**CUT, "boot": "1"}, address(3, "b")]),
+    ("fenced_before_moved", (), "fail",
+     [boot(0, "1"), address(1, "a"), {**CUT, "boot": ""}, address(3, "b")]),
+    ("fenced_before_moved", (), "pass",
+     [boot(0, "1"), address(1, "a"), {**CUT, "boot": "1"}, boot(2.5, "2"), address(3, "b")]),
     ("fenced_before_moved", (), "fail",
      [address(1, "a"), address(1, "c", ip=IP2), {**CUT, "where": "c"}, address(3, "b")]),
     ("fenced_before_moved", (), "pass",
