@@ -25,8 +25,9 @@ from lab.array.site import GuestSite, Site
 from lab.commands import LocalRunner, Runner
 from lab.errors import BadInput, unknown
 from lab.folder import Folder
+from lab.guest.cell import GuestSpace
 from lab.guest.image import Image
-from lab.guest.kernel_host import GuestSpace, KernelHost, mac_of
+from lab.guest.kernel_host import Cable, KernelHost, mac_of
 from lab.guest.seed import guest_program
 from lab.guest.ssh import Keys
 from lab.host import initiator
@@ -108,8 +109,6 @@ class Lab(AbstractContextManager["Lab"]):
         self._undo.callback(sandbox.unmount, self.folder.work)
         keys = Keys.make()
         space = GuestSpace.prepare(self.setup.image, self.folder.work)
-        # Before the nodes start, because each node copies the mounts of that moment.
-        sandbox.bind(self.folder.disks, space.root / "luns")
         # Engines refuse paths with blanks or commas, and a run folder may have them.
         disks = os.open(self.folder.disks, os.O_PATH)
         self._undo.callback(os.close, disks)
@@ -153,7 +152,9 @@ class Lab(AbstractContextManager["Lab"]):
         # The kernel takes a veth with its peer's index for a device without a peer, and reports its
         # carrier up to a second late (linkwatch_urgent_event, net/core/link_watch.c).
         self.switch.run(["ip", "link", "add", "first", "type", "bridge"])
-        net = Mininet(topo=topo, switch=LinuxBridge, controller=None, waitConnected=False)
+        net = Mininet(
+            topo=topo, switch=LinuxBridge, link=Cable, controller=None, waitConnected=False
+        )
         self._undo.callback(net.stop)
         net.start()
         for node in net.hosts:
