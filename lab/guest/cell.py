@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lab import sandbox
@@ -51,10 +51,14 @@ def own_users() -> list[str]:
 
 @dataclass(frozen=True)
 class Cell:
-    """The cell of one guest. `root` is its root folder; `seed` is the file that it has as /seed."""
+    """The cell of one guest. `root` is its root folder; `seed` is the file that it has as /seed.
+
+    `lent` gets the files that guests may write to now.
+    """
 
     root: Path
     seed: Path
+    lent: set[Path]
 
     @property
     def work(self) -> Path:
@@ -75,6 +79,7 @@ class Cell:
             # By its group: the file stays the user's, whatever ends the lab.
             os.chown(disk, -1, _NOBODY)
             disk.chmod(0o660)
+            self.lent.add(disk)
         at = self.root / "luns" / disk.name
         at.touch(exist_ok=False)
         sandbox.bind(disk, at)
@@ -93,6 +98,7 @@ class GuestSpace:
 
     image: Image
     folder: Path
+    lent: set[Path] = field(default_factory=set)
 
     @classmethod
     def prepare(cls, image: Image, work: Path) -> GuestSpace:
@@ -121,11 +127,11 @@ class GuestSpace:
         root, seed = self.folder / name, self.folder / f"{name}.seed"
         root.mkdir()
         sandbox.mount_tmpfs(root)
+        for folder in ("usr", "lib", "lib64", "dev", "proc", "image", "work", "luns"):
+            (root / folder).mkdir()
+            (root / folder).chmod(0o755)  # whatever the umask
         for folder in ("usr", "lib", "lib64"):
-            (root / folder).mkdir()
             sandbox.bind(self.image.kernel_tree / folder, root / folder, read_only=True)
-        for folder in ("dev", "proc", "image", "work", "luns"):
-            (root / folder).mkdir()
         for path in (seed, root / "seed", root / "image/root.ext4"):
             path.touch()
         seed.chmod(0o644)
@@ -142,4 +148,10 @@ class GuestSpace:
         sandbox.mount_tmpfs(root / "luns")
         sandbox.share(root / "luns")
         sandbox.make_read_only(root)
-        return Cell(root, seed)
+        return Cell(root, seed, self.lent)
+
+    def close(self) -> None:
+        """Take back what guests could write to, when they have ended."""
+        for disk in self.lent:
+            os.chown(disk, -1, os.getegid())
+            disk.chmod(0o600)

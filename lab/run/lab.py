@@ -112,6 +112,7 @@ class Lab(AbstractContextManager["Lab"]):
         # Engines refuse paths with blanks or commas, and a run folder may have them.
         disks = os.open(self.folder.disks, os.O_PATH)
         self._undo.callback(os.close, disks)
+        self._undo.callback(space.close)
         self._disks = Path(f"/proc/{os.getpid()}/fd/{disks}")
         self.say("building the network")
         nodes = self._network()
