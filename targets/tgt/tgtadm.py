@@ -58,13 +58,15 @@ class Tgtadm:
                 door.bind(f"/proc/self/fd/{folder}/{_ASIDE}.{self.number}")
                 door.listen()
                 tgtd = f"/proc/self/fd/{folder}/{SOCKET}.{self.number}"
-                helper.submit(_fill_in, door, tgtd, blank.encode(), secret.encode())
+                done = helper.submit(_fill_in, door, tgtd, blank.encode(), secret.encode())
                 try:
                     options = (f"--user={user}", f"--password={blank}")
                     self("account", "new", *options, _env=_environment(_ASIDE))
                 finally:
                     door.shutdown(socket.SHUT_RDWR)  # if tgtadm never came
                     os.unlink(f"{_ASIDE}.{self.number}", dir_fd=folder)
+                if not done.result():  # tgtadm takes no answer for success
+                    raise LabError(f"{self.host}: tgtd {self.number} did not answer for {user}")
         finally:
             os.close(folder)
 
@@ -88,20 +90,25 @@ def _environment(control: str) -> dict[str, str]:
     return {**os.environ, "TGT_IPC_SOCKET": control}
 
 
-def _fill_in(door: socket.socket, tgtd: str, blank: bytes, secret: bytes) -> None:
+def _fill_in(door: socket.socket, tgtd: str, blank: bytes, secret: bytes) -> bool:
     """Take tgtadm's request at `door`, put `secret` for `blank`, and bring back tgtd's answer.
 
-    If anything breaks, tgtadm finds its connection closed, and says so.
+    Returns whether there was one.
     """
+    answered = False
     with contextlib.suppress(OSError):
         tgtadm, _ = door.accept()
         with tgtadm, socket.socket(socket.AF_UNIX) as engine:
             for one in (tgtadm, engine):
                 one.settimeout(_SECONDS)
-            request = tgtadm.recv(1 << 16)  # tgtadm writes it in one piece, at most some 4 KiB
-            before, found, after = request.rpartition(blank)
-            if found:
-                engine.connect(tgtd)
-                engine.sendall(before + secret + after)
-                while part := engine.recv(4096):
-                    tgtadm.sendall(part)
+            engine.connect(tgtd)
+            # tgtadm writes a header of numbers, then "user=…,password=…", each in one piece.
+            while part := tgtadm.recv(1 << 16):
+                before, found, after = part.rpartition(blank)
+                engine.sendall(before + secret + after if found else part)
+                if found:
+                    break
+            while part := engine.recv(1 << 16):
+                tgtadm.sendall(part)
+                answered = True
+    return answered
