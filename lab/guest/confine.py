@@ -36,7 +36,7 @@ _ENVIRONMENT = {"HOME": "/work", "TMPDIR": "/work", "PATH": "/usr/bin"}
 
 _ADDR_NO_RANDOMIZE = 0x0040000  # include/uapi/linux/personality.h
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 0x1, 0x2, 0x4, 0x8
-_MS_BIND, _MS_REC, _MNT_DETACH = 0x1000, 0x4000, 2
+_MS_REMOUNT, _MS_BIND, _MS_REC, _MNT_DETACH = 0x20, 0x1000, 0x4000, 2
 
 # include/uapi/linux/prctl.h, securebits.h, capability.h
 _PR_CAPBSET_DROP, _PR_SET_SECUREBITS, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 24, 28, 38, 47
@@ -80,6 +80,8 @@ def _change_root(cell: str) -> None:
     # A mount of this namespace's own: those that came with it are locked (mount_namespaces(7)).
     _mount(".", f"../{cell}", flags=_MS_BIND | _MS_REC)
     os.chdir(f"../{cell}")
+    # The lab makes files there, for disks that it gives later; only the disks can be written to.
+    _mount("none", "luns", flags=_MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID)
     _mount("proc", "proc", "proc", _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
     _done(_libc.syscall(_PIVOT_ROOT, b".", b"."), "pivot_root")
     _done(_libc.umount2(b".", _MNT_DETACH), "unmount the old root")

@@ -36,10 +36,8 @@ CALLS = {
 def look(places):
     found = {"readable": [], "writable": []}
     for place in places:
-        for folder, folders, files in os.walk(place):
-            if folder == "/":
-                folders.remove("proc")
-            for path in (os.path.join(folder, name) for name in [".", *files]):
+        for folder, _, files in os.walk(place):
+            for path in (f"{folder.rstrip('/')}/{name}" for name in [".", *files]):
                 for how, flags in (("readable", os.O_RDONLY), ("writable", os.O_WRONLY)):
                     if path.endswith("/."):
                         if how == "readable" or not os.access(path, os.W_OK):
@@ -53,11 +51,9 @@ def look(places):
     return found
 
 
-def connects(family, address=None):
+def opens(family):
     try:
-        with socket.socket(family, socket.SOCK_STREAM) as one:
-            if address:
-                one.connect(address)
+        socket.socket(family, socket.SOCK_STREAM).close()
     except OSError as refused:
         return errno.errorcode[refused.errno]
     return "done"
@@ -79,12 +75,12 @@ def tell(_program, argv, _environment):
     status = Path("/proc/self/status").read_text().splitlines()
     told = {
         "status": dict(line.split(":\t", 1) for line in status if ":\t" in line),
-        "processes": sorted(name for name in os.listdir("/proc") if name.isdigit()),
+        "processes": sorted(one.name for one in Path("/proc").glob("[0-9]*")),
         "reached": reached([*argv, "/etc/shadow", "/etc", "/home", "/tmp", "/var", "/sys"]),
         "calls": {name: call(*what) for name, what in CALLS.items()},
-        "sockets": {name: connects(getattr(socket, name)) for name in SOCKETS},
+        "sockets": {name: opens(getattr(socket, name)) for name in SOCKETS},
         "proc": look(["/proc/sys", "/proc/self", "/proc/1", "/proc/irq"])["writable"],
-        **look(["/"]),
+        **look(["/", *PLACES]),
     }
     try:
         Path("/work/program").write_text("#!/bin/true\n")
@@ -97,6 +93,7 @@ def tell(_program, argv, _environment):
     os._exit(0)
 
 
+PLACES = ("/usr", "/lib", "/lib64", "/image", "/dev", "/luns", "/work")
 SOCKETS = ("AF_INET", "AF_INET6", "AF_NETLINK", "AF_VSOCK", "AF_ALG")
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 import gc
 import json
 import os
+import sys
 from pathlib import Path
 
+from lab.commands import LocalRunner
 from lab.guest.kernel_host import KernelHost
 from lab.run.scenario import scenario
 
@@ -18,12 +20,14 @@ LOOK = r"""
 mkdir -p /mnt/look
 for place in "$@"; do
   mount -t hostfs none /mnt/look -o "hostfs=$place" 2>/dev/null || continue
-  find /mnt/look -maxdepth 4 -path /mnt/look/proc -prune -o -print 2>/dev/null | head -n 2000 |
+  find /mnt/look -maxdepth 4 -path /mnt/look/proc -prune -o -print 2>/dev/null | head -n 120 |
   while read -r found; do
     [ -p "$found" ] || [ -S "$found" ] && continue
     [ -f "$found" ] && (: <"$found") 2>/dev/null && echo "r $place${found#/mnt/look}"
     [ -w "$found" ] && [ ! -h "$found" ] && echo "w $place${found#/mnt/look}"
   done
+  (: </mnt/look/etc/shadow) 2>/dev/null && echo "r $place/etc/shadow"
+  (: </mnt/look/shadow) 2>/dev/null && echo "r $place/shadow"
   umount /mnt/look
 done
 :
@@ -40,11 +44,11 @@ def processes_of(group):
             yield {
                 **dict(line.split(":\t", 1) for line in lines if ":\t" in line),
                 "root": sorted(p.name for p in (path / "root").iterdir()),
-                "same": [
+                "shared": sorted(
                     kind.name
                     for kind in (path / "ns").iterdir()
                     if kind.readlink() == (Path("/proc/self/ns") / kind.name).readlink()
-                ],
+                ),
             }
         except (OSError, ValueError):
             continue
@@ -58,7 +62,7 @@ def looking_out(lab):
     places += [f"/proc/1/root{place}" for place in places[-3:]]
     seen = {}
     for guest in [one for one in gc.get_objects() if isinstance(one, KernelHost)]:
-        found = guest.runner.run(["sh", "-c", LOOK, "look", *places], seconds=60.0).output
+        found = guest.runner.run(["sh", "-c", LOOK, "look", *places], seconds=100.0).output
         seen[guest.name] = {
             "found": found.splitlines(),
             "processes": [*processes_of(guest._process.pid)],
@@ -73,12 +77,10 @@ def probe(guest, folder):
     cell = getattr(guest, "_cell", None)
     if cell is None:
         return None
-    argv = cell.argv(guest.pid, [str(folder.path), str(Path.home())])
+    argv = cell.argv(guest.pid, [str(folder.path), str(Path.home()), sys.executable])
     program = str(Path(__file__).with_name("cell_probe.py"))
     argv = [program if one.endswith("confine.py") else one for one in argv]
     said = []
-    process = guest._outside.__class__("probe").start(
-        argv, log=folder.logs / "probe.log", on_line=said.append
-    )
+    process = LocalRunner("probe").start(argv, log=folder.logs / "probe.log", on_line=said.append)
     assert process.wait(30.0) == 0, (folder.logs / "probe.log").read_text()
     return json.loads(said[-1])
