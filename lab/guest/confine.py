@@ -19,10 +19,10 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import signal
 import struct
 import sys
-from pathlib import Path
+
+# Not pathlib, nor signal: to load them takes longer than all that this program does.
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -44,6 +44,7 @@ _PR_CAP_AMBIENT_RAISE = 2
 _NO_ROOT_FOR_EVER = 0b11101111  # all bits but KEEP_CAPS, each with its lock
 _CAPABILITY_V3, _CAP_NET_RAW = 0x20080522, 13
 
+_SIGTERM, _SIG_IGN = 15, 1
 _PIVOT_ROOT, _CAPSET, _SECCOMP = 155, 126, 317
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
 
@@ -52,6 +53,11 @@ def _done(result: int, what: str) -> int:
     if result < 0:
         raise OSError(ctypes.get_errno(), f"{what}: {os.strerror(ctypes.get_errno())}")
     return result
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="ascii") as file:  # noqa: PTH123
+        return file.read().strip()
 
 
 def _mount(source: str, target: str, kind: str = "", flags: int = 0) -> None:
@@ -66,7 +72,7 @@ def _prctl(option: int, *arguments: int) -> None:
 
 def _enter(node: str) -> None:
     """Enter the user and network namespaces of NODE, and make the others."""
-    if Path("/proc/self/setgroups").read_text().strip() == "allow":
+    if _read("/proc/self/setgroups") == "allow":
         os.setgroups([])
     for kind, flag in (("user", _NEW["users"]), ("net", _NEW["network"])):
         handle = os.open(f"/proc/{node}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
@@ -90,7 +96,7 @@ def _change_root(cell: str) -> None:
 
 def _drop_capabilities() -> None:
     """Keep CAP_NET_RAW alone, also over execve(2) and for user id 0."""
-    last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+    last = int(_read("/proc/sys/kernel/cap_last_cap"))
     # As user 0 of the namespace. For the machine that is the user whom its map names.
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
@@ -144,7 +150,7 @@ def _landlock() -> None:
     size = 24 if abi >= 6 else 16 if abi >= 4 else 8
     ruleset = _done(_libc.syscall(_LANDLOCK_CREATE, rules, ctypes.c_size_t(size), 0), "Landlock")
     for path, rights in _ALLOWED.items():
-        if not Path(path).is_dir():
+        if not os.path.isdir(path):  # noqa: PTH112
             rights &= _READ | _WRITE | _TRUNCATE | _EXECUTE
         beneath = os.open(path, os.O_PATH | os.O_CLOEXEC)
         rule = struct.pack("=Qi", rights & handled, beneath)
@@ -234,9 +240,11 @@ def main(node: str, cell: str, argv: list[str]) -> int:
     _enter(node)
     first = os.fork()
     if first:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a kernel that panics sends it to its group
+        _libc.signal(
+            _SIGTERM, ctypes.c_void_p(_SIG_IGN)
+        )  # a kernel that panics sends it to its group
         return _wait(first)
-    _change_root(Path(cell).name)
+    _change_root(cell.rpartition("/")[2])
     _drop_capabilities()
     _landlock()
     _seccomp()
