@@ -9,7 +9,7 @@ from typing import Any
 
 from lab.errors import Missing
 
-__all__ = ["MISSING", "REMEDY", "Host", "LinuxBridge", "Mininet", "Topo", "setLogLevel"]
+__all__ = ["MISSING", "REMEDY", "Host", "Link", "LinuxBridge", "Mininet", "Topo", "setLogLevel"]
 
 REMEDY = (
     "sudo apt-get install mininet, and a Python that sees it: `make setup` makes one in .venv; "
@@ -19,6 +19,7 @@ MISSING = ""
 """Why Mininet cannot be imported, if it cannot."""
 
 try:
+    from mininet.link import Link
     from mininet.log import setLogLevel
     from mininet.net import Mininet
     from mininet.node import Host
@@ -31,4 +32,4 @@ except ImportError as lacking:
         def __init__(self, *_: Any, **__: Any) -> None:
             raise Missing(f"mininet for Python ({MISSING}): {REMEDY}")
 
-    Host = LinuxBridge = Mininet = Topo = setLogLevel = _Lacking
+    Host = Link = LinuxBridge = Mininet = Topo = setLogLevel = _Lacking

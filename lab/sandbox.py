@@ -29,7 +29,13 @@ _CLONE = {"ns": 0x00020000, "uts": 0x04000000, "ipc": 0x08000000, "pid": 0x20000
 _CLONE_NEWNET, _CLONE_NEWUSER = 0x40000000, 0x10000000
 _ALL = sum(_CLONE.values()) | _CLONE_NEWNET
 _MS_REC, _MS_PRIVATE, _MS_BIND = 0x4000, 0x40000, 0x1000
-_MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 0x2, 0x4, 0x8
+_MS_SHARED, _MS_REMOUNT = 0x100000, 0x20
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 0x1, 0x2, 0x4, 0x8
+_LOCKED = {
+    os.ST_NOSUID: _MS_NOSUID, os.ST_NODEV: _MS_NODEV, os.ST_NOEXEC: _MS_NOEXEC,
+    os.ST_NOATIME: 0x400, os.ST_NODIRATIME: 0x800, os.ST_RELATIME: 0x200000,
+}  # fmt: skip
+"""Flags that a remount must repeat, because an ordinary user may not take them off (mount(2))."""
 _MNT_DETACH = 2
 _PR_SET_PDEATHSIG = 1
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -70,9 +76,26 @@ def unmount(target: Path) -> None:
     _check(_libc.umount2(os.fsencode(target), _MNT_DETACH), f"unmount {target}")
 
 
-def bind(source: Path, target: Path) -> None:
-    """Bind-mount `source`, with the mounts below it, at `target`."""
+def bind(source: Path, target: Path, *, read_only: bool = False) -> None:
+    """Bind-mount `source`, with the mounts below it, at `target`.
+
+    `read_only` means the mount of `source` itself, without those below it.
+    """
     mount(str(source), target, flags=_MS_BIND | _MS_REC)
+    if read_only:
+        make_read_only(target)
+
+
+def make_read_only(target: Path) -> None:
+    """Let nobody write by way of the mount at `target`; mounts below it stay as they are."""
+    now = os.statvfs(target).f_flag
+    kept = sum(flag for shown, flag in _LOCKED.items() if now & shown)
+    mount("none", target, flags=_MS_REMOUNT | _MS_BIND | _MS_RDONLY | kept)
+
+
+def share(target: Path) -> None:
+    """What is mounted at and below the mount `target` later, appears in copies of it too."""
+    mount("none", target, flags=_MS_SHARED)
 
 
 def set_network_namespace(pid: int) -> None:

@@ -15,7 +15,7 @@ class HeadSite(GuestSite):
 
     def plug(self, path: Path) -> str:
         """See GuestSite."""
-        return self._kernel.plug(f"/luns/{path.relative_to(self._disks)}", shared=True)
+        return self._kernel.plug(path, shared=True)
 
     def end_kernel(self) -> None:
         """The quick half of power_cut(); call that afterwards, when there is time."""

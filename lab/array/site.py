@@ -79,8 +79,7 @@ class Site:
 class GuestSite(Site):
     """A kernel of its own: with its power the array loses its memory.
 
-    `disks` is the folder with the files behind the LUNs. The caller must have bound it to /luns in
-    the guests' chroot.
+    `disks` is the folder with the files behind the LUNs.
     """
 
     python = "python3"
@@ -90,7 +89,7 @@ class GuestSite(Site):
     start = "modprobe ipv6"
 
     def __init__(self, kernel: KernelHost, disks: Path) -> None:
-        self._kernel, self._disks = kernel, disks
+        self._kernel = kernel
         self.memory = disks / f"{kernel.name}-memory.img"  # its own; survives power cuts
         self.folder = Path("/run/array")
 
@@ -115,8 +114,8 @@ class GuestSite(Site):
         return GuestAddressWatcher(timeline, self.runner, names, logs / "ip-monitor.log")
 
     def plug(self, path: Path) -> str:
-        """Attach a file of `disks` as a disk, also at later boots; returns its device."""
-        return self._kernel.plug(f"/luns/{path.relative_to(self._disks)}")
+        """Attach a file as a disk, also at later boots; returns its device."""
+        return self._kernel.plug(path)
 
     def unplug(self, device: str) -> None:
         """Detach a disk."""

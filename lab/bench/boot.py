@@ -11,8 +11,9 @@ from pathlib import Path
 from lab import sandbox
 from lab.commands import LocalRunner
 from lab.errors import LabError
+from lab.guest.cell import Cell, GuestSpace
 from lab.guest.image import Image
-from lab.guest.kernel_host import INIT, KERNEL_OPTIONS, GuestSpace, KernelHost, kernel_argv
+from lab.guest.kernel_host import INIT, KERNEL_OPTIONS, KernelHost, kernel_argv
 from lab.guest.ssh import Keys
 from lab.timeline import Timeline
 
@@ -52,18 +53,18 @@ def measure(image: Image, work: Path, trials: int) -> BootTimes:
         )
         interface = {f"{host.name}-eth0": ["10.0.0.1/24"]}
         host.prepare(space, keys, timeline, work, addresses=interface)
+    bare, cell = KernelHost("bare"), space.cell("bare")
     times = BootTimes([], [], [], [])
     for trial in range(trials):
-        times.bare.append(_until_init(space, f"bare{trial}", ()))
-        times.trimmed.append(_until_init(space, f"trim{trial}", KERNEL_OPTIONS))
+        times.bare.append(_until_init(cell, bare.pid, work / f"bare{trial}", ()))
+        times.trimmed.append(_until_init(cell, bare.pid, work / f"trim{trial}", KERNEL_OPTIONS))
         times.ready.append(_until_ready(hosts[:1]))
         times.two_ready.append(_until_ready(hosts))
     return times
 
 
-def _until_init(space: GuestSpace, name: str, options: tuple[str, ...]) -> float:
+def _until_init(cell: Cell, node: int, log: Path, options: tuple[str, ...]) -> float:
     reached = threading.Event()
-    log = space.root / "work" / f"{name}.log"
 
     def see(line: str) -> None:
         if INIT in line:
@@ -71,9 +72,9 @@ def _until_init(space: GuestSpace, name: str, options: tuple[str, ...]) -> float
 
     began = time.monotonic()
     argv = kernel_argv(
-        space, name, 96, ["ubd0r=/image/root.ext4", "con=null", "con0=null,fd:1", *options]
+        cell, node, log.name, 96, ["ubd0r=/image/root.ext4", "con=null", "con0=null,fd:1", *options]
     )
-    kernel = LocalRunner(name).start(argv, log=log, on_line=see)
+    kernel = LocalRunner(log.name).start(argv, log=log, on_line=see)
     try:
         if not reached.wait(30.0):
             raise LabError(f"the bare kernel did not reach init: {log.read_text()[-500:]}")

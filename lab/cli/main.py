@@ -220,6 +220,7 @@ def _check_working_directory() -> None:
 
 def main() -> None:
     """Run the command; every expected error becomes one message and an exit code."""
+    os.umask(0o077)  # a run folder may hold what only its user may read
     if os.geteuid() != 0:
         # tgtd and brctl are in sbin, which Debian leaves out of an ordinary user's PATH.
         os.environ["PATH"] = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"

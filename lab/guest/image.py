@@ -139,10 +139,21 @@ def scratch() -> Path:
     """
     path = cache_root() / ".scratch"
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        with _for_everybody():
+            path.mkdir(parents=True, exist_ok=True)
     except OSError as refused:
         raise _unwritable(path.parent, refused) from None
     return path
+
+
+@contextmanager
+def _for_everybody() -> Iterator[None]:
+    """What is made meanwhile, all users may read: images are shared, and guests are such users."""
+    before = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def _unwritable(root: Path, refused: OSError) -> BadInput:
@@ -166,10 +177,11 @@ def build(release: str, say: Say, *, fresh: bool = False) -> Image:
     root = cache_root()
     scratch()  # this makes the cache too; users who may only read it find both
     try:
-        lock = (root / f".lock-{release}").open("w")
+        with _for_everybody():
+            lock = (root / f".lock-{release}").open("w")
     except OSError as refused:
         raise _unwritable(root, refused) from None
-    with _locked(lock, say):
+    with _for_everybody(), _locked(lock, say):
         old = find(release)
         if old and not fresh:
             return old

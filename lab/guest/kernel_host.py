@@ -8,20 +8,19 @@ import os
 import re
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from lab import sandbox
 from lab.commands import LocalProcess, LocalRunner
 from lab.errors import LabError, WaitTimeout
 from lab.evidence import Evidence
 from lab.guest import seed as guest_seed
+from lab.guest.cell import Cell, GuestSpace, own_users
 from lab.guest.clock import GuestClock
-from lab.guest.image import Image
 from lab.guest.mconsole import mconsole
 from lab.guest.seed import HOST_START, INSIDE, PREFIX
 from lab.guest.ssh import Keys, SshRunner
-from lab.mininet_classes import Host
+from lab.mininet_classes import Host, Link
 from lab.timeline import Timeline
 from lab.waiting import wait_for
 
@@ -45,45 +44,16 @@ KERNEL_TROUBLE = re.compile(
 KERNEL_OPTIONS = ("initcall_blacklist=raid6_select_algo", "nohz=off")
 
 
-@dataclass(frozen=True)
-class GuestSpace:
-    """The chroot of a run's guests: a tree in memory with the kernel program.
+def kernel_argv(cell: Cell, node: int, name: str, memory_mib: int, options: list[str]) -> list[str]:
+    """The command that starts a kernel in `cell`, with the network of process `node`.
 
-    `work` (in memory, inside the sandbox) holds what guests write; `image` is shown in it read-only
-    as /image. `same_layout` is the command prefix against address randomisation, if allowed.
+    `name` must be unique among the kernels of the cell.
     """
-
-    image: Image
-    root: Path
-    same_layout: tuple[str, ...] = ()
-
-    @classmethod
-    def prepare(cls, image: Image, work: Path) -> GuestSpace:
-        """Make the chroot below `work`, a tmpfs; needs the sandbox."""
-        root = work / f"kernel-{image.release}"
-        for folder in ("usr", "lib", "lib64", "dev", "proc", "image", "work", "root", "luns"):
-            (root / folder).mkdir(parents=True)
-        for folder in ("usr", "lib", "lib64"):
-            sandbox.bind(image.kernel_tree / folder, root / folder)
-        sandbox.bind(Path("/dev"), root / "dev")
-        sandbox.bind(Path("/proc"), root / "proc")
-        sandbox.bind(image.path, root / "image")
-        # This kernel counts the space between its program and its heap as memory. Address
-        # randomisation makes that up to 800 MiB, different at each boot; the table for it filled
-        # half of the real memory, and one boot in a hundred failed. Containers may forbid setarch.
-        fixed = ("setarch", "-R")
-        allowed = LocalRunner("lab").run([*fixed, "true"], check=False).status == 0
-        return cls(image, root, fixed if allowed else ())
-
-
-def kernel_argv(space: GuestSpace, name: str, memory_mib: int, options: list[str]) -> list[str]:
-    """The command that starts a kernel in `space`; `name` must be unique among running kernels."""
-    return [
-        "env", "-i", "HOME=/root", "TMPDIR=/work", "PATH=/usr/sbin:/usr/bin", *space.same_layout,
-        "chroot", str(space.root), "/usr/bin/linux.uml",
-        f"mem={memory_mib}M", f"umid={name}", "root=/dev/ubda", "rootfstype=ext4",
-        "init=/lab-init", *options,
+    program = [
+        "/usr/bin/linux.uml", f"mem={memory_mib}M", f"umid={name}", "root=/dev/ubda",
+        "rootfstype=ext4", "init=/lab-init", *options,
     ]  # fmt: skip
+    return cell.argv(node, program)
 
 
 def mac_of(interface: str) -> str:
@@ -93,6 +63,22 @@ def mac_of(interface: str) -> str:
     """
     digest = hashlib.sha256(interface.encode()).digest()
     return ":".join(f"{byte:02x}" for byte in (0x02, *digest[:5]))
+
+
+class Cable(Link):
+    """A link whose ends may be in network namespaces of different owners.
+
+    Mininet makes a link by a command in its first node, which has no right in the other one then.
+    """
+
+    @classmethod
+    def makeIntfPair(
+        cls, one: str, other: str, mac1: str, mac2: str, node1: Any, node2: Any, **_: Any
+    ) -> None:  # fmt: skip
+        """See mininet.link.Link."""
+        ends = f"name {one} address {mac1} netns {node1.pid} type veth"
+        ends += f" peer name {other} address {mac2} netns {node2.pid}"
+        LocalRunner("cables").run(["ip", "link", "add", *ends.split()])
 
 
 class KernelHost(Host):
@@ -112,6 +98,11 @@ class KernelHost(Host):
         self._listening = threading.Event()
         super().__init__(name, inNamespace, **params)
 
+    def _popen(self, cmd: list[str], **params: Any) -> Any:
+        """See mininet.node.Node. Its shell has a user namespace of its own, which then owns the
+        network namespace: so its kernel can have the right to this network alone."""
+        return super()._popen(cmd if self.shell else [*own_users(), *cmd], **params)
+
     def prepare(
         self,
         space: GuestSpace,
@@ -122,7 +113,6 @@ class KernelHost(Host):
         addresses: dict[str, list[str]],
         start: str = HOST_START,
         programs: dict[str, bytes] | None = None,
-        disks: list[str] | None = None,
         memory_mib: int = 96,
         nice: int = 0,
     ) -> None:
@@ -130,16 +120,16 @@ class KernelHost(Host):
 
         `addresses` maps each interface of the namespace to the guest's addresses on it (with prefix
         length). `start` is shell text run at boot before SSH answers (default: a host's).
-        `programs` are files for /run/lab (a name may have folders). `disks` are paths below the
-        chroot that become /dev/ubdc and so on. `nice` is its kernel's nice value, if allowed.
+        `programs` are files for /run/lab (a name may have folders). `nice` is its kernel's nice
+        value, if allowed.
         """
-        self._space, self._keys, self._timeline = space, keys, timeline
+        self._cell, self._keys, self._timeline = space.cell(self.name), keys, timeline
         self._read = Evidence(timeline, self.name, "console")
         self._console_log = logs / f"{self.name}-console.log"
         self._clock_log = logs / f"{self.name}-clock.log"
         self._addresses, self._start = addresses, start
         self._programs = programs or {}
-        self._disks = {at: ("", path) for at, path in enumerate(disks or [], 2)}
+        self._disks: dict[int, tuple[str, str]] = {}
         self._memory_mib, self._nice = memory_mib, nice
         self._outside = LocalRunner(self.name, self.pid)
         # A veth has carrier from the start. A tap gets it with the guest, and the kernel reports it
@@ -168,15 +158,13 @@ class KernelHost(Host):
         if self._boots:
             self._links("up")
         self._boots += 1
-        work = self._space.root / "work"
-        seed = work / f"{self.name}.tar"
-        seed.write_bytes(
+        self._cell.seed.write_bytes(
             guest_seed.pack(self.name, self._addresses, self._start, self._keys, self._programs)
         )
-        (work / f"{self.name}-{self._boots - 1}.cow").unlink(missing_ok=True)
+        (self._cell.work / f"{self._boots - 1}.cow").unlink(missing_ok=True)
         devices = [
-            f"ubd0=/work/{self.name}-{self._boots}.cow,/image/root.ext4",
-            "ubd1r=/work/" + seed.name,
+            f"ubd0=/work/{self._boots}.cow,/image/root.ext4",
+            "ubd1r=/seed",
         ]
         devices += [f"ubd{i}{flag}={path}" for i, (flag, path) in self._disks.items()]
         interfaces = [*((name, name) for name in self._addresses), ("mgmt", f"{self.name}-mgmt")]
@@ -185,11 +173,13 @@ class KernelHost(Host):
             for i, (interface, mac) in enumerate(interfaces)
         ]
         options = ["rw", "con=null", "con0=null,fd:1", *KERNEL_OPTIONS, *devices]
-        argv = kernel_argv(self._space, f"{self.name}-{self._boots}", self._memory_mib, options)
+        name = f"{self.name}-{self._boots}"
+        argv = kernel_argv(self._cell, self.pid, name, self._memory_mib, options)
         self._listening.clear()
         self._initialised, self._trouble = False, []
         self._read.begin()
-        self._process = self._outside.start(argv, log=self._console_log, on_line=self._console)
+        here = LocalRunner(self.name)  # the cell is in the mount namespace of the lab
+        self._process = here.start(argv, log=self._console_log, on_line=self._console)
         if self._nice:
             with contextlib.suppress(OSError):
                 os.setpriority(os.PRIO_PGRP, self._process.pid, self._nice)
@@ -277,18 +267,23 @@ class KernelHost(Host):
         lines = "\n".join(f"link set {interface} {way}" for interface in self._addresses)
         self._outside.run(["ip", "-batch", "-"], stdin=lines)
 
-    def plug(self, path: str, *, shared: bool = False) -> str:
-        """Add the file `path` (below the chroot) as a disk, now and at later boots.
+    def plug(self, file: Path, *, shared: bool = False) -> str:
+        """Add `file` as a disk, now and at later boots.
 
         Returns its device. Raises LabError if the kernel refuses or has no free place. The kernel
         locks the file unless it is `shared` with other kernels.
         """
         free = [i for i in range(2, _UBD_DEVICES) if i not in self._disks]
         if not free:
-            raise LabError(f"{self.name} has {_UBD_DEVICES - 2} disks and no room for {path}")
+            raise LabError(f"{self.name} has {_UBD_DEVICES - 2} disks and no room for {file}")
         name = f"ubd{chr(ord('a') + free[0])}"
         flag = "c" if shared else ""  # arch/um/drivers/ubd_kern.c, ubd_setup_common
-        self._tell_kernel(f"config {name}{flag}={path}")
+        path = self._cell.give(file)
+        try:
+            self._tell_kernel(f"config {name}{flag}={path}")
+        except LabError:
+            self._cell.take_back(path)
+            raise
         self._disks[free[0]] = (flag, path)
         return f"/dev/{name}"
 
@@ -296,8 +291,9 @@ class KernelHost(Host):
         """Remove a disk; raises LabError while the kernel uses it."""
         name = device.removeprefix("/dev/")
         self._tell_kernel(f"remove {name}")
-        del self._disks[ord(name[-1]) - ord("a")]
+        _, path = self._disks.pop(ord(name[-1]) - ord("a"))
+        self._cell.take_back(path)
 
     def _tell_kernel(self, command: str) -> None:
-        console = self._space.root / "root/.uml" / f"{self.name}-{self._boots}"
+        console = self._cell.work / ".uml" / f"{self.name}-{self._boots}"
         mconsole(self.pid, console, command)

@@ -26,8 +26,9 @@ from lab.commands import LocalRunner, Runner
 from lab.errors import BadInput, LabError, unknown
 from lab.evidence import Evidence
 from lab.folder import Folder
+from lab.guest.cell import GuestSpace
 from lab.guest.image import Image
-from lab.guest.kernel_host import GuestSpace, KernelHost, mac_of
+from lab.guest.kernel_host import Cable, KernelHost, mac_of
 from lab.guest.seed import guest_program
 from lab.guest.ssh import Keys
 from lab.host import initiator
@@ -110,11 +111,10 @@ class Lab(AbstractContextManager["Lab"]):
         self._undo.enter_context(MachineWatcher(self.timeline, self.folder.logs / "machine.log"))
         keys = Keys.make()
         space = GuestSpace.prepare(self.setup.image, self.folder.work)
-        # Before the nodes start, because each node copies the mounts of that moment.
-        sandbox.bind(self.folder.disks, space.root / "luns")
         # Engines refuse paths with blanks or commas, and a run folder may have them.
         disks = os.open(self.folder.disks, os.O_PATH)
         self._undo.callback(os.close, disks)
+        self._undo.callback(space.close)
         self._disks = Path(f"/proc/{os.getpid()}/fd/{disks}")
         self.say("building the network")
         nodes = self._network()
@@ -178,7 +178,9 @@ class Lab(AbstractContextManager["Lab"]):
         # The kernel takes a veth with its peer's index for a device without a peer, and reports its
         # carrier up to a second late (linkwatch_urgent_event, net/core/link_watch.c).
         self.switch.run(["ip", "link", "add", "first", "type", "bridge"])
-        net = Mininet(topo=topo, switch=LinuxBridge, controller=None, waitConnected=False)
+        net = Mininet(
+            topo=topo, switch=LinuxBridge, link=Cable, controller=None, waitConnected=False
+        )
         self._undo.callback(net.stop)
         net.start()
         for node in net.hosts:

@@ -79,11 +79,11 @@ def make_folder(path: Path, need_bytes: int) -> Folder:
     try:
         if len(os.fsencode(path.absolute())) > _LONGEST_PATH:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(0o700, parents=True, exist_ok=True)
         if any(path.iterdir()):
             raise BadInput(f"{path}: not empty; name a folder that is not there yet")
         folder = Folder(path.absolute())
-        folder.work.mkdir()
+        folder.work.mkdir(0o700)
     except OSError as refused:
         raise BadInput(f"{path}: the run folder cannot be made: {refused.strerror}") from None
     free = shutil.disk_usage(path).free

@@ -17,7 +17,8 @@ from lab import sandbox
 from lab.array.site import GuestSite
 from lab.commands import LocalRunner, Runner
 from lab.guest import image as release
-from lab.guest.kernel_host import GuestSpace, KernelHost
+from lab.guest.cell import GuestSpace
+from lab.guest.kernel_host import KernelHost
 from lab.guest.ssh import Keys
 from lab.timeline import Timeline
 from lab.waiting import wait_for
@@ -109,7 +110,6 @@ def guest_network(work: Path, disks: Path, start: str = GuestSite.start) -> Iter
         sandbox.mount_tmpfs(work)
         undo.callback(sandbox.unmount, work)
         space = GuestSpace.prepare(image, work)
-        sandbox.bind(disks, space.root / "luns")
         kernel = KernelHost("a1")
         undo.callback(kernel.terminate)
         LocalRunner("a1", kernel.pid).run(_cable(pid))

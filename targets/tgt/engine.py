@@ -145,7 +145,7 @@ class Tgt:
     def _bind(self, account: ChapAccount, *tid: str) -> None:
         user = f"--user={account.user}"
         if account.user not in self._call("account", "show").split():
-            self._call("account", "new", user, f"--password={account.secret}")
+            self._call.new_account(account.user, account.secret)
         self._call("account", "bind", *tid, user, *(["--outgoing"] if account.mutual else []))
 
     def protect_discovery(self, account: ChapAccount) -> None:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from ordinary_user import ordinary_user
 
 from lab.guest import image as release
 from lab.scenarios import catalogue
@@ -188,37 +189,12 @@ def test_two_labs_at_once(tmp_path):
             process.wait(20)
 
 
-def test_an_ordinary_user_needs_no_sudo(lab_command, tmp_path_factory):
+def test_an_ordinary_user_needs_no_sudo(lab_command):
     """Drops to a user id that owns nothing but its folder, and runs a lab."""
-    if os.geteuid() != 0:
-        pytest.skip("already run by an ordinary user")
-    user = 54321
-    everyone = [LAB, ROOT / "lab" / "cli" / "main.py"]
-    look = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
-    for path in everyone:
-        seen = subprocess.run([*look, "test", "-r", str(path)], check=False)
-        if seen.returncode:
-            pytest.skip(f"an ordinary user cannot read this checkout ({path})")
-    probe = subprocess.run([*look, "unshare", "--user", "--net", "true"], check=False)
-    if probe.returncode:
-        pytest.skip("this machine lets ordinary users make no namespaces")
-    home = Path("/var/tmp") / f"lab-test-{os.getpid()}"
-    home.mkdir()
-    try:
-        os.chown(home, user, user)
-        cache = os.environ.get("LAB_CACHE") or str(Path.home() / ".cache/failover-lab")
-        readable = subprocess.run([*look, "test", "-x", cache], check=False).returncode == 0
-        if not readable:
-            linked = home / "cache"
-            linked.mkdir()
-            for image in Path(cache).glob("[a-z]*-*"):
-                subprocess.run(["cp", "-r", str(image), str(linked)], check=True)
-            cache = str(linked)
+    with ordinary_user() as user:
         ran = lab_command(
-            "run", "port-redirection", "--json", "--out", home / "run", prefix=look,
-            env={"HOME": str(home), "LAB_CACHE": cache, "PATH": "/usr/bin:/bin"}, cwd=home,
+            "run", "port-redirection", "--json", "--out", user.home / "run", prefix=user.prefix,
+            env=user.environment, cwd=user.home,
         )  # fmt: skip
         assert ran.status == 0, ran.err + ran.out
         assert ran.results[0]["verdict"] == "pass"
-    finally:
-        subprocess.run(["rm", "-rf", str(home)], check=True)
