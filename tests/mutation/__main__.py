@@ -179,7 +179,12 @@ def _tests_of(mutant: Mutant, lines: Lines, took: dict[str, float]) -> list[str]
         wanted = range(mutant.first, mutant.last + 1)
         found = {t for line in wanted for t in of_file.get(str(line), ())}
     else:
-        found = set()
+        found = {t for t in of_file.get(str(mutant.first), ())}
+    if mutant.body and not found:
+        # The compiler gives equal exits of a function, two `return "ok"`, the line of one of them.
+        before = [int(line) for line, tests in of_file.items() if tests]
+        nearest = max((line for line in before if line < mutant.first), default=0)
+        found = set(of_file.get(str(nearest), ())) if mutant.first - nearest < 3 else set()
     if not mutant.body and not found:  # it takes effect at the import
         found = {t for tests in of_file.values() for t in tests}
     # Those of a program that tests start as a process of its own.

@@ -36,7 +36,7 @@ ARITHMETIC = {
     ast.BitOr: ast.BitAnd,
     ast.BitXor: ast.BitOr,
 }
-TWINS = {"min": "max", "max": "min", "any": "all", "all": "any", "sorted": "list"}
+TWINS = {"min": "max", "max": "min", "any": "all", "all": "any"}
 SAYS = {"failed", "passed", "unknown", "BadInput", "Missing", "print", "Bug"}
 PLAIN = (ast.Expr, ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Return, ast.Raise, ast.Delete)
 SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
