@@ -30,9 +30,10 @@ def test_lost_frames_are_told(tmp_path, megabytes):
         capture.__enter__()
     except Missing as missing:
         pytest.skip(str(missing))
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender, socket.socket(
-        socket.AF_INET, socket.SOCK_DGRAM
-    ) as receiver:
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver,
+    ):
         receiver.bind(("127.0.0.1", 0))
         for _ in range(megabytes * 20):
             sender.sendto(bytes(50_000), receiver.getsockname())

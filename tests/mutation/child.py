@@ -92,5 +92,6 @@ def who_covers_what(tree: str, files: list[str], folders: list[str]) -> None:
         }
         for path in data.measured_files()
     }
-    Path("covered.json").write_text(json.dumps({"took": took, "lines": lines, "failed": sorted(failed)}))
+    found = {"took": took, "lines": lines, "failed": sorted(failed)}
+    Path("covered.json").write_text(json.dumps(found))
     os._exit(0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 COMPARE = {
     ast.Lt: ast.LtE,
@@ -74,11 +74,9 @@ def mutants(path: str, source: str) -> list[Mutant]:
             if mistaken in sources:
                 continue
             sources.add(mistaken)
-            first = Mutant(path, place.scope, *place.lines, place.body, old, new, mistaken)
-            seen[first.name] = seen.get(first.name, 0) + 1
-            made.append(
-                Mutant(**{**vars(first), "number": seen[first.name]}) if first.name in seen else first
-            )
+            one = Mutant(path, place.scope, *place.lines, place.body, old, new, mistaken)
+            seen[one.name] = seen.get(one.name, 0) + 1
+            made.append(replace(one, number=seen[one.name]))
     return made
 
 
