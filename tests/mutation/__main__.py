@@ -66,6 +66,7 @@ def main() -> int:
     arguments.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
     arguments.add_argument("--tests", nargs="*", default=[], help="test files (default: all units)")
     arguments.add_argument("--slow", action="store_true", help="slow tests judge too")
+    arguments.add_argument("--sample", type=float, default=1.0, help="such a part of the mutants")
     given = arguments.parse_args()
     files = given.files or sorted(
         {
@@ -75,10 +76,11 @@ def main() -> int:
             if str(path.relative_to(ROOT)) not in OUT_OF_SCOPE
         }
     )
-    made = [m for file in files for m in mutants(file, (ROOT / file).read_text())]
+    every = [m for file in files for m in mutants(file, (ROOT / file).read_text())]
+    made = [m for m in every if _lot(m) < given.sample]
     equal = _equivalent()
     stale = [name for name in equal if name.split()[0] in files] if equal else []
-    stale = sorted(set(stale) - {m.name for m in made})
+    stale = sorted(set(stale) - {m.name for m in every})
     if stale:
         print("No such mutant any more; correct tests/mutation/equivalent.txt:", *stale, sep="\n  ")
         return 2
@@ -97,6 +99,11 @@ def main() -> int:
         for tree in WORK.glob("tree-*"):
             shutil.rmtree(tree, ignore_errors=True)
     return _say(files, made, equal, survived)
+
+
+def _lot(mutant: Mutant) -> float:
+    """The same each time, from 0 to 1."""
+    return int.from_bytes(hashlib.sha256(mutant.name.encode()).digest()[:4], "big") / (1 << 32)
 
 
 def _equivalent() -> dict[str, str]:
@@ -161,6 +168,7 @@ def _covered(context, trees, only: list[str]) -> tuple[Lines, dict[str, float]]:
 def _try_all(context, trees, tried: list[Mutant], lines: Lines, took, jobs: int):
     """The mutants that survived, each with the number of tests that ran it."""
     survived: list[tuple[Mutant, int]] = []
+    (WORK / "survivors.txt").write_text("")
     began = time.monotonic()
     with ThreadPoolExecutor(jobs) as pool:
         waiting = {
@@ -171,6 +179,8 @@ def _try_all(context, trees, tried: list[Mutant], lines: Lines, took, jobs: int)
             noticed, tests = future.result()
             if not noticed:
                 survived.append((mutant, tests))
+                with (WORK / "survivors.txt").open("a") as told:  # sorted at the end
+                    told.write(_line(mutant, tests))
             if done % 100 == 0:
                 rate = (time.monotonic() - began) / done
                 print(f"{done} of {len(tried)}, {rate:.2f} s each, {len(survived)} survive",
@@ -222,6 +232,10 @@ def _try(context, trees, mutant: Mutant, tests: list[str], took) -> tuple[bool, 
         trees.put(tree)
 
 
+def _line(mutant: Mutant, tests: int) -> str:
+    return f"{mutant.first}: {mutant.name}   [{tests} tests]\n"
+
+
 def _say(files, made: list[Mutant], equal: dict[str, str], survived) -> int:
     """The figures by folder, and the survivors in a file."""
     folder = {file: str(Path(file).parent) for file in files}
@@ -236,9 +250,7 @@ def _say(files, made: list[Mutant], equal: dict[str, str], survived) -> int:
     by_file = Counter(m.path for m, _ in survived)
     total = Counter(m.path for m in made if m.name not in equal)
     survived.sort(key=lambda found: (found[0].path, found[0].first))
-    (WORK / "survivors.txt").write_text(
-        "".join(f"{m.first}: {m.name}   [{tests} tests]\n" for m, tests in survived)
-    )
+    (WORK / "survivors.txt").write_text("".join(_line(mutant, tests) for mutant, tests in survived))
     for file in files:
         print(f"{file}: {total[file] - by_file[file]} of {total[file]}")
     print("The survivors: mutants/survivors.txt")
