@@ -78,7 +78,7 @@ def test_the_first_plan_of_a_controller():
     world.step()
     # Its home held off: nobody knows how long it has been back.
     assert moves(world) == [("on", "p2", "start")]
-    assert world.memory.ports["p1"].cause == "start"
+    assert world.memory.ports["p1"].cause == world.memory.ports["p2"].cause == "start"
 
 
 def test_a_dead_port_keeps_its_time_and_takes_the_newer_cause():
@@ -94,6 +94,20 @@ def test_a_dead_port_keeps_its_time_and_takes_the_newer_cause():
     world.now += 1.0
     world.converge()
     assert world.memory.ports["p1"] == port
+
+
+def test_a_port_that_stays_as_it_is_keeps_its_time_and_cause():
+    world = settled()
+    started = world.memory.ports["p2"]
+    world.links["p1"] = False
+    world.converge()
+    world.links["p1"] = True
+    world.advance(HOLD + 1)
+    back = world.memory.ports["p1"]
+    assert (back.state, back.cause) == ("up", "hold")
+    world.now += 1.0
+    world.converge()
+    assert (world.memory.ports["p1"], world.memory.ports["p2"]) == (back, started)
 
 
 def test_a_port_becomes_suspect_by_the_probes():
