@@ -192,6 +192,39 @@ def test_of_several_owners_the_first_live_one_after_home_keeps_it():
     assert target == "p3"
 
 
+def test_after_a_restart_an_address_stays_at_the_last_port_too():
+    world = World()
+    world.links["p1"] = False
+    world.owners["10.0.0.11"] = {"p3"}
+    world.step()
+    assert world.owners["10.0.0.11"] == {"p3"}
+
+
+def test_after_a_restart_it_goes_on_from_the_dead_port_where_it_is():
+    wanted = desired(ports=FOUR, addresses=(Address("10.0.0.11", "p1"),), initiators=())
+    links = {"p1": False, "p2": True, "p3": False, "p4": True}
+    seen = Observed(1.0, links, {"10.0.0.11": frozenset({"p3"})}, {}, {})
+    memory, _ = plan(wanted, seen, Memory())
+    assert memory.placed == {"10.0.0.11": "p4"}
+
+
+def test_a_suspect_port_is_used_if_no_other_is_live():
+    world = settled()
+    world.verdicts["p1"] = "suspect"
+    world.links["p2"] = world.links["p3"] = False
+    world.converge()
+    assert all(owners == {"p1"} for owners in world.owners.values())
+    assert not [a for a in world.actions if isinstance(a, NoPortLeft)]
+
+
+def test_a_drained_port_is_used_if_no_other_is_live():
+    world = settled(drained=frozenset({"p1"}))
+    world.links["p2"] = world.links["p3"] = False
+    world.converge()
+    assert all(owners == {"p1"} for owners in world.owners.values())
+    assert not [a for a in world.actions if isinstance(a, NoPortLeft)]
+
+
 def test_an_address_that_no_kernel_has_and_no_port_can_take_is_nowhere():
     world = World()
     world.links = dict.fromkeys(world.links, False)
