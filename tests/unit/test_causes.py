@@ -225,6 +225,22 @@ def test_a_drained_port_is_used_if_no_other_is_live():
     assert not [a for a in world.actions if isinstance(a, NoPortLeft)]
 
 
+def test_where_only_drained_ports_are_left_addresses_stay_at_the_first_one():
+    world = settled(drained=frozenset({"p2", "p3"}))
+    world.links["p1"] = False
+    for _ in range(3):
+        world.converge()
+        assert world.owners["10.0.0.11"] == {"p2"}
+
+
+def test_at_a_start_an_address_that_is_nowhere_goes_to_the_port_after_its_home():
+    world = World()
+    world.links["p2"] = False
+    world.owners["10.0.0.12"] = set()
+    world.step()
+    assert world.owners["10.0.0.12"] == {"p3"}
+
+
 def test_an_address_that_no_kernel_has_and_no_port_can_take_is_nowhere():
     world = World()
     world.links = dict.fromkeys(world.links, False)
