@@ -62,6 +62,17 @@ def test_an_order_also_to_a_port_that_was_back_long_before():
     assert moves(world) == [("off", "p1", "order"), ("on", "p2", "order")]
 
 
+def test_an_order_to_a_port_that_is_well_again_at_this_moment():
+    world = settled()
+    world.verdicts["p2"] = "suspect"
+    world.converge()
+    world.actions.clear()
+    world.verdicts["p2"] = "ok"
+    world.desired = replace(world.desired, drained=frozenset({"p1"}))
+    world.converge()
+    assert moves(world) == [("off", "p1", "order"), ("on", "p2", "order")]
+
+
 @pytest.mark.parametrize("owners", [{"p2"}, set()])
 def test_what_somebody_moved_by_hand_is_a_repair(owners):
     world = settled()
