@@ -79,3 +79,11 @@ def test_hosts_are_asked_through_two_ports_in_doubt_and_never_through_one_alone(
     for _ in range(2 * SELDOM):
         rounds(alone, "a", [])
         assert alone.doubtful() == []
+
+
+def test_of_two_quiet_ports_the_one_that_is_left_alone_is_well_at_once():
+    judge = Judge(COUNT)
+    rounds(judge, "ab", [("a", "b"), ("b", "a")])
+    rounds(judge, "ab", [], times=COUNT - 1)
+    assert rounds(judge, "a", []) == {"a": "ok"}
+    assert judge.doubtful() == []
