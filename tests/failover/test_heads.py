@@ -68,3 +68,8 @@ def test_without_fencing_two_heads_have_the_addresses(run_scenario):
     assert result["verdict"] == "fail"
     failed = {c["name"].split("(")[0] for c in result["checks"] if c["verdict"] == "fail"}
     assert {"one_owner_of_virtual_address", "fenced_before_moved"} <= failed
+
+
+def test_a_fence_ends_the_kernel_and_not_only_its_cables(run_scenario):
+    result = run_scenario(str(Path(__file__).with_name("fenced_kernel.py")))
+    assert result["verdict"] == "pass", why(result)

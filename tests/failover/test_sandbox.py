@@ -1,5 +1,6 @@
 """Nothing is left behind, whatever ends the lab, and labs do not disturb each other."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -119,20 +120,31 @@ def test_sigkill_in_the_middle_leaves_nothing(name, who, tmp_path):
         inside = namespaces(everything)
         assert len(everything) > 10
         assert inside
-        victim = process.pid if who == "outermost" else first_process(process.pid)
-        os.kill(victim, signal.SIGKILL)
+        first = first_process(process.pid)
+        # The lab stands still from here on. A short run would end by itself within the wait.
+        for worker in children_of(first):
+            os.kill(worker, signal.SIGSTOP)
+        os.kill(process.pid if who == "outermost" else first, signal.SIGKILL)
         process.wait(20)
     finally:
         process.kill()
         process.wait(20)
-    nothing_is_left(before, everything, inside)
+    try:
+        nothing_is_left(before, everything, inside)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(first, signal.SIGKILL)  # where the kernel did not: its namespace ends with it
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(c) for c in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def first_process(outermost: int) -> int:
     """The PID 1 of the lab's PID namespace: the grandchild of the outermost process."""
-    (middle,) = Path(f"/proc/{outermost}/task/{outermost}/children").read_text().split()
-    (first,) = Path(f"/proc/{middle}/task/{middle}/children").read_text().split()
-    return int(first)
+    (middle,) = children_of(outermost)
+    (first,) = children_of(middle)
+    return first
 
 
 def test_a_killed_measurement_leaves_nothing(tmp_path):

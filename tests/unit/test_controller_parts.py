@@ -174,6 +174,19 @@ def test_orders_that_cannot_be_followed():
     assert {a.home for a in orders.desired.addresses if a.virtual} == {"p1"}
 
 
+def test_the_virtual_address_goes_to_no_drained_port():
+    orders = Orders(config.parse(CONFIG))
+    up = dict.fromkeys(("p1", "p2", "p3"), "up")
+    orders.obey({"command": "drain", "port": "p2"}, up)
+    before = orders.desired
+    with pytest.raises(ValueError, match="drained"):
+        orders.obey({"command": "move-vip", "port": "p2"}, up)
+    assert orders.desired == before
+    orders.obey({"command": "undrain", "port": "p2"}, up)
+    orders.obey({"command": "move-vip", "port": "p2"}, up)
+    assert {a.home for a in orders.desired.addresses if a.virtual} == {"p2"}
+
+
 def test_orders_that_stand_at_a_start_can_be_taken_back():
     orders = Orders(config.parse(CONFIG | {"drained": ["p3"], "virtual_at": "p2"}))
     up = dict.fromkeys(("p1", "p2", "p3"), "up")

@@ -12,10 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lab.controller.head_agent import Agent, order_of
 from lab.controller.heads import Service
 from lab.controller.heads_planner import Fence
+from lab.controller.netlink import Link
 from lab.controller.output import Output
-from lab.controller.sealed import BEAT, ORDER, Frame, opened, seal
+from lab.controller.sealed import BEAT, CONTROLLER, ORDER, Frame, Refused, opened, seal
 
 KEY = b"k" * 32
 HOMES = {"10.0.0.1": "a", "10.0.0.12": "b"}
@@ -43,10 +45,11 @@ class Peer:
                 break
         self.order = json.loads(self.heard.body or b"{}")
 
-    def beat(self) -> bytes:
+    def beat(self, **changes: object) -> bytes:
         beat = {
             "answers": [self.heard.boot, self.heard.number], "addresses": self.has, "live": True,
             "epoch": self.heard.boot, "applied": self.order.get("number") or 0, "connections": [],
+            **changes,
         }  # fmt: skip
         frame = Frame(self.number, self.boot, time.monotonic_ns(), json.dumps(beat).encode())
         self.said.append(seal(KEY, BEAT, frame))
@@ -61,7 +64,8 @@ class World:
         self.out = Path(os.devnull).open("wb")  # noqa: SIM115
         content = {
             "array": "a1", "heads": {p.name: p.socket.getsockname() for p in (self.a, self.b)},
-            "links": {}, "homes": HOMES, "listen": ["127.0.0.1", 0], "interval_ms": 20,
+            "links": {"a": "no-such-a", "b": "no-such-b"}, "homes": HOMES,
+            "listen": ["127.0.0.1", 0], "interval_ms": 20,
             "count": 10, "lease_ms": 600, "lease_margin_ms": 200,
         }  # fmt: skip
         self.service = Service(content, KEY, Output("a1", self.out.fileno()))
@@ -194,3 +198,86 @@ def test_a_lease_is_granted_only_to_a_head_that_is_heard(world):
         world.rounds(1, world.b)
         time.sleep(0.01)
     assert "10.0.0.1" in world.service._memory.orders["b"].addresses
+
+
+def test_an_acknowledgement_counts_only_if_it_is_for_this_controllers_orders(world):
+    """Head a loses its data port and gives its address up, but says so for an earlier epoch."""
+    a, b = world.a, world.b
+
+    def says(peer: Peer, **changes: object) -> None:
+        peer.hear()
+        peer.socket.sendto(peer.beat(**changes), world.to)
+        world.step()
+
+    says(a, live=False)
+    a.hear()
+    assert a.order["addresses"] == []
+    a.has = []
+    says(a, live=False, epoch=a.heard.boot - 1)
+    b.hear()
+    assert b.order["addresses"] == ["10.0.0.12"], "an older order may still give it back to a"
+    says(a, live=False)
+    world.step()
+    b.hear()
+    assert sorted(b.order["addresses"]) == ["10.0.0.1", "10.0.0.12"]
+
+
+def test_a_dark_management_link_is_a_lost_head_at_once(world):
+    world.service._links([Link(7, "no-such-a", bytes(6), up=True, live=False)])
+    world.service._plan()
+    assert world.states() == {"a": "lost", "b": "up"}
+
+
+def test_a_link_that_is_back_is_not_dark_and_others_are_nobodys(world):
+    for name, live in (("no-such-a", False), ("no-such-a", True), ("other", False)):
+        world.service._links([Link(7, name, bytes(6), up=True, live=live)])
+    world.service._plan()
+    assert world.states() == {"a": "up", "b": "up"}
+
+
+@pytest.fixture
+def agent():
+    controller = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    controller.bind(("127.0.0.1", 0))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.4", 0))
+        listen = free.getsockname()
+    content = {
+        "array": "a1", "head": "a", "heads": ["a", "b"], "initiators": [], "lease_ms": 600,
+        "ports": [{"name": "a", "interface": "no-such-a"}],
+        "addresses": [{"address": f"{a}/24", "home": "a", "virtual": False} for a in HOMES],
+        "listen": [*listen], "controller": [*controller.getsockname()], "interval_ms": 20,
+    }  # fmt: skip
+    made = Agent(content, KEY)
+    yield made, controller, listen
+    made._hands.close()
+    for sock in (controller, made._socket):
+        sock.close()
+
+
+def test_an_agent_follows_no_order_older_than_its_last(agent):
+    it, controller, listen = agent
+
+    def hears(boot: int, number: int, order: int, *addresses: str) -> frozenset[str] | None:
+        body = {"to": "a", "grant": None, "number": order, "addresses": addresses,
+                "connections": []}  # fmt: skip
+        frame = Frame(CONTROLLER, boot, number, json.dumps(body).encode())
+        controller.sendto(seal(KEY, ORDER, frame), listen)
+        it._hear()
+        return it._wanted
+
+    one, two = HOMES
+    assert hears(5, 20, 2, one) == {one}
+    assert hears(5, 21, 1, two) == {one}, "an older order in a newer frame"
+    assert hears(5, 19, 3, two) == {one}, "a late frame of the same controller"
+    assert hears(4, 99, 9, two) == {one}, "one of an earlier controller"
+    assert hears(5, 22, 3) == frozenset()
+    assert hears(6, 1, 1, two) == {two}, "the first one of a new controller"
+
+
+def test_an_order_is_for_the_head_that_it_names_and_of_the_controller():
+    body = json.dumps({"to": "b"}).encode()
+    for frame in (Frame(CONTROLLER, 5, 1, body), Frame(1, 5, 1, body)):
+        with pytest.raises(Refused):
+            order_of(frame, "a", (0, 0))
+    assert order_of(Frame(CONTROLLER, 5, 1, body), "b", (0, 0)) == {"to": "b"}

@@ -137,8 +137,10 @@ def test_killed_at_every_line_it_converges_when_started_again(net_of, control, v
         net.reset()
         monitor = Monitor(net)
         mortal = control(net, settled=False, **{DIE_AT: str(line)})
+        settled = False
         try:
             mortal.until("settled")
+            settled = True
             net.switch.run("ip link set s1-p1 down")
             mortal.until("settled")
             survived = True
@@ -146,6 +148,8 @@ def test_killed_at_every_line_it_converges_when_started_again(net_of, control, v
             survived = False
             assert mortal.process.wait(5) < 0, f"killed itself at line {line}"
             deaths += 1
+            if settled:
+                assert net.data["p2"] in net.answer(), "logins are steered before an address moves"
             net.switch.run("ip link set s1-p1 down")
         else:
             mortal.end()
