@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lab.checks.clocks import apart_ms
+from lab.checks.moments import scenario_end
 from lab.checks.verdict import Answer, Look, check, failed, passed, unknown
 from lab.timeline import Timeline
 
@@ -22,7 +23,8 @@ def fenced_before_moved() -> Look:
         holder: dict[str, tuple[str, str | None]] = {}
         moved: list[str] = []
         doubtful = ""
-        for event in timeline:
+        end = scenario_end(timeline)
+        for event in (e for e in timeline if e["t"] <= end):
             where: str = event["where"]
             if event["kind"] == "head-boot":
                 boots[where] = event["boot"]

@@ -206,3 +206,19 @@ def test_ports_of_one_kernel_have_one_clock():
 
 def test_the_move_of_an_address_says_how_well_the_clocks_agree():
     assert checks.measures(timeline_of(ARRAY, clock("a1", 3)))["clocks_within_ms"] == 3
+
+
+def test_what_moves_when_the_lab_is_taken_down_needs_no_fence():
+    events = [address(0, "a"), event(2, "a", "power", what="fenced"), address(3, "b")]
+    home = [address(6, "b", "del"), address(7, "a")]
+    one = checks.fenced_before_moved()
+    assert verdict(one, *all_seen(one), *events, *home)[0] == "fail"
+    down = event(5, "lab", "moment", name="take-down")
+    assert verdict(one, *all_seen(one), *events, *home, down)[0] == "pass"
+
+
+def test_a_fence_and_a_move_within_what_the_clocks_may_differ_are_unknown_both_ways():
+    one, clocks = checks.fenced_before_moved(), [clock("a", 1), clock("b", 1)]
+    for cut, expected in ((2.99, "pass"), (2.9995, "unknown"), (3.0005, "unknown"), (3.01, "fail")):
+        events = [address(0, "a"), event(cut, "a", "power", what="fenced"), address(3, "b")]
+        assert verdict(one, *all_seen(one), *events, *clocks)[0] == expected, cut
