@@ -85,7 +85,7 @@ def run(
     jobs: Annotated[str, typer.Option("--jobs", help="Labs side by side, or auto.")] = "1",
     fail_fast: Annotated[bool, typer.Option("--fail-fast/--keep-going")] = False,
     retry: Annotated[int, typer.Option("--retry", help="Tries after a failure.", min=0)] = 0,
-    allow_flaky: Annotated[bool, typer.Option("--allow-flaky", help="Flaky is no failure.")] = False,
+    allow_flaky: Annotated[bool, typer.Option("--allow-flaky", help="Not a failure.")] = False,
     resume: Annotated[str, typer.Option("--resume", help="Run what has not passed there.")] = "",
     out: Annotated[str, typer.Option("--out", help="The suite's folder; new or empty.")] = "",
     keep_mib: Annotated[int, typer.Option("--keep-mib", help="Most MiB to keep.", min=1)] = 2048,

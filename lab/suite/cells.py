@@ -1,4 +1,4 @@
-"""The cells of the suite: scenario, target, initiator, release and topology; which of them exist."""
+"""The cells of the suite: scenario, target, initiator, release, topology; which of them exist."""
 
 from __future__ import annotations
 

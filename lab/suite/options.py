@@ -44,7 +44,7 @@ def selection(given: Any) -> Selection:
 
 
 def cells(given: Any) -> tuple[list[Cell], list[Absent]]:
-    """The cells of these options, in their turns and of their shard; and those that do not exist."""
+    """The cells of these options, turns and shard, and those that do not exist."""
     chosen = selection(given)
     found, absent = choose(chosen)
     known = {kind: one["seconds"] for kind, one in records.durations().items()}

@@ -51,7 +51,7 @@ def markdown(suite: Suite, outcomes: Sequence[Outcome]) -> str:
         row = []
         for setup in setups:
             here = [o for o in outcomes if o.cell.scenario == name and _setup(o) == setup]
-            row.append(", ".join(f"{v} × {n}" if n > 1 else v for v, n in counts(here).items()))
+            row.append(", ".join(f"{n} {v}" if n > 1 else v for v, n in counts(here).items()))
         lines.append(f"| {name} | {' | '.join(row)} |")
     for verdict in ("fail", "flaky", "unknown", "missing", "bad-input"):
         these = [one for one in outcomes if one.verdict == verdict]
