@@ -6,6 +6,7 @@ import contextlib
 import json
 import sys
 from argparse import Namespace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -137,3 +138,22 @@ def _workers(jobs: str) -> int:
     if not jobs.isdigit() or not 1 <= int(jobs) <= 256:
         raise BadInput(f"--jobs {jobs}: give a number from 1 to 256, or auto")
     return int(jobs)
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(help="A suite's folder, or a run folder.")],
+    second: Annotated[Path, typer.Argument(help="The one to compare with it.")],
+    as_json: Json = False,
+) -> None:
+    """Show which verdicts and stalls changed beyond noise. Exit code 1 if one is worse."""
+    from lab.suite import compare as comparing
+
+    changes = comparing.compare(comparing.load(first), comparing.load(second))
+    if as_json:
+        print(json.dumps([asdict(one) for one in changes], indent=1))
+    else:
+        for one in changes:
+            _out.print(Text(f"{'worse ' if one.worse else '      '}{one.kind}: {one.what}"))
+        if not changes:
+            _out.print("nothing changed beyond noise")
+    raise typer.Exit(1 if any(one.worse for one in changes) else 0)
