@@ -9,6 +9,7 @@ from argparse import Namespace
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from typing import Annotated
 
 import typer
@@ -157,3 +158,43 @@ def compare(
         if not changes:
             _out.print("nothing changed beyond noise")
     raise typer.Exit(1 if any(one.worse for one in changes) else 0)
+
+
+@suite_app.command()
+def learn(folder: Annotated[Path, typer.Argument(help="A suite's folder.")]) -> None:
+    """Print what lab/suite/durations.json shall hold: time and slack of each cell that passed."""
+    known = records.durations() | records.learn(records.read(folder))
+    print(json.dumps(dict(sorted(known.items())), indent=1))
+
+
+@suite_app.command()
+def history(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of suites.")], as_json: Json = False
+) -> None:
+    """Draw the longest stall of each cell over time: a column for each of its runs."""
+    runs: dict[str, list[tuple[float, float]]] = {}
+    for folder in folders:
+        for one in records.read(folder).outcomes():
+            for record in one.tries:
+                if record.longest_ms is not None:
+                    runs.setdefault(record.kind, []).append((record.started, record.longest_ms))
+    if not runs:
+        raise BadInput("these suites have no run with a load, so there is nothing to draw")
+    rows = {kind: [ms for _, ms in sorted(found)] for kind, found in sorted(runs.items())}
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("cell", "longest stall over time", "min", "median", "max, ms"):
+        table.add_column(name, no_wrap=True)
+    for kind, found in rows.items():
+        figures = (min(found), median(found), max(found))
+        table.add_row(Text(kind), Text(columns(found)), *(Text(f"{ms:.1f}") for ms in figures))
+    _out.print(table)
+
+
+def columns(values: list[float]) -> str:
+    """The values as columns of text, from zero to the largest; the last 40."""
+    shown, bars = values[-40:], "▁▂▃▄▅▆▇█"
+    most = max(shown) or 1.0
+    return "".join(bars[min(7, int(8 * value / most))] for value in shown)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from lab.errors import BadInput
@@ -215,3 +216,17 @@ def turn_of(folder: Path, alone: bool) -> Iterator[None]:
         fcntl.flock(running, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         fcntl.flock(order, fcntl.LOCK_UN)
         yield
+
+
+def learn(suite: Suite) -> dict[str, dict[str, float]]:
+    """What durations.json holds of the cells of `suite` that passed: the medians of their turns."""
+    found: dict[str, dict[str, float]] = {}
+    for kind in dict.fromkeys(one.cell.kind for one in suite.outcomes()):
+        good = [
+            o.tries[-1] for o in suite.outcomes() if o.cell.kind == kind and o.verdict == "pass"
+        ]
+        if good:
+            found[kind] = {"seconds": round(median(one.seconds for one in good), 1)}
+            left = [one.slack_ms for one in good if one.slack_ms is not None]
+            found[kind] |= {"slack_ms": round(median(left))} if left else {}
+    return found

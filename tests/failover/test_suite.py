@@ -65,3 +65,43 @@ def test_a_killed_suite_leaves_nothing_running(tmp_path):
     finally:
         process.kill()
         process.wait(20)
+
+
+def commands(pids) -> dict[int, list[str]]:
+    found = {}
+    for pid in pids:
+        try:
+            found[pid] = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def test_a_killed_worker_takes_its_lab_with_it_and_the_cell_stays_open(tmp_path):
+    out = tmp_path / "suite"
+    process = subprocess.Popen(
+        [LAB, "suite", "run", "--scenario", "port-takeover", "--scenario", "port-loss",
+         "--jobs", "2", "--out", out],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        timeline = out / "cells" / "port-loss.tgt.open-iscsi.trixie" / "timeline.jsonl"
+        wait_for(
+            "its load",
+            lambda: timeline.exists() and '"kind": "load"' in timeline.read_text(errors="replace"),
+            seconds=60,
+        )
+        there = commands(started_by(process.pid))
+        lab = min(pid for pid, argv in there.items() if "run" in argv and "port-loss" in argv)
+        stat = Path(f"/proc/{lab}/stat").read_text()
+        worker = int(stat.rpartition(")")[2].split()[1])
+        assert worker != process.pid
+        inside = started_by(lab) | {lab}
+        os.kill(worker, signal.SIGKILL)
+        wait_for("its lab to end", lambda: dead(inside), seconds=10)
+        assert process.wait(90) == 4
+    finally:
+        process.kill()
+        process.wait(20)
+    ended = [json.loads(line)["id"] for line in (out / "records.jsonl").open()]
+    assert ended == ["port-takeover.tgt.open-iscsi.trixie"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
 from lab.cli.main import main
+from lab.cli.suite import columns
 from lab.errors import BadInput
 from lab.suite import records, reports, running
 from lab.suite.cells import Absent, Cell, Selection, choose, parse_shard, share, turns
@@ -170,3 +172,21 @@ def test_how_a_command_ended_is_judged():
     assert running.slack(checks, {"h1": 400.0}) == 600.0
     assert running.alone("k", {"k": {"slack_ms": 280.0}})
     assert not running.alone("k", {})
+
+
+def test_what_is_learned_of_a_suite(suite):
+    suite.add(record(CELL, "pass", slack_ms=980.4))
+    suite.add(record(OTHER, "fail"))
+    assert records.learn(suite) == {CELL.kind: {"seconds": 2.0, "slack_ms": 980}}
+
+
+def test_history(suite, capsys, monkeypatch):
+    for started, ms in ((2.0, 80.0), (1.0, 10.0)):
+        suite.add(record(CELL, "pass", started=started, stall_ms={"h1": ms, "h2": 1.0}))
+    suite.add(record(OTHER, "pass"))
+    monkeypatch.setattr("sys.argv", ["lab", "suite", "history", str(suite.folder), "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert json.loads(capsys.readouterr().out) == {CELL.kind: [10.0, 80.0]}
+    assert columns([10.0, 80.0]) == "▂█"
