@@ -110,6 +110,7 @@ def run(
         "--pyargs", "lab.suite.test_catalogue", "--resume", str(suite.folder), "-c", "/dev/null",
         f"--rootdir={suite.folder}", "-p", "no:cacheprovider", "--no-header", "-q", "--tb=short",
         f"--junitxml={suite.folder}/junit.xml", "--retry", str(retry), "--keep-mib", str(keep_mib),
+        "-o", "junit_family=xunit1",  # the one with properties
     ]  # fmt: skip
     argv += ["-x"] if fail_fast else []
     argv += ["-n", str(workers), "--dist", "load"] if workers > 1 else []
