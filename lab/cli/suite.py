@@ -113,7 +113,7 @@ def run(
         "-o", "junit_family=xunit1",  # the one with properties
     ]  # fmt: skip
     argv += ["-x"] if fail_fast else []
-    argv += ["-n", str(workers), "--dist", "load"] if workers > 1 else []
+    argv += ["-n", str(workers), "--dist", "worksteal"] if workers > 1 else []
     argv += ["--ktap"] if ktap else []
     raise typer.Exit(_pytest(argv, suite, allow_flaky, as_json))
 
