@@ -17,11 +17,11 @@ DEV_STAMP := .venv/.dev-$(CONTENT)
 PIP := .venv/bin/pip install -qq --disable-pip-version-check --no-warn-script-location
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: setup packages image demo test test-pythons mutate lint lock doctor clean
+.PHONY: setup packages image demo test test-all test-pythons mutate lint lock doctor clean
 
 setup: packages $(STAMP) image
 
-test: PACKAGES += $(FOR_TESTS)
+test test-all: PACKAGES += $(FOR_TESTS)
 
 packages:
 	# It ends with an error where it has never heard of one of them.
@@ -85,6 +85,10 @@ demo: setup
 
 test: setup $(DEV_STAMP)
 	.venv/bin/pytest
+
+# Also every scenario with every target that can run it.
+test-all: test
+	.venv/bin/lab suite run --target all --jobs auto
 
 # The unit tests with other Pythons, where they are: each in a venv that sees Debian's mininet, which
 # is for any of them, and nothing else of Debian's.

@@ -19,6 +19,7 @@ from lab.cli import live
 from lab.cli.bench import bench_app
 from lab.cli.options import Initiator, Json, Out, Release
 from lab.cli.show import print_results, scenarios_table
+from lab.cli.suite import compare, suite_app
 from lab.errors import BadInput, LabError
 from lab.guest import image as images
 from lab.host.initiator import DEFAULT as DEFAULT_INITIATOR
@@ -36,6 +37,8 @@ app = typer.Typer(
 image_app = typer.Typer(help="The images that hosts boot from.", no_args_is_help=True)
 app.add_typer(image_app, name="image")
 app.add_typer(bench_app, name="bench")
+app.add_typer(suite_app, name="suite")
+app.command()(compare)
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as a shell has it: 128 and the signal's number."""
