@@ -77,6 +77,9 @@ def history(timeline: Timeline, host: str) -> Found:
     begins = [e["t"] for e in timeline.events("load", host) if e["phase"] == "begin"]
     outside = timeline.events("lun-file", host)
     newest = [e["newest"] for e in timeline.events("recalled", host)]
+    told = [e["phase"] for e in timeline.events("load", host)]
+    if not newest and told and told[-1] == "begin":
+        newest = [BLANK]  # the load was cut off: any write may be one that it did not report
     total = Found()
     starts = begins or [ALWAYS]
     for at, begin in enumerate(starts):
@@ -118,13 +121,14 @@ def _by_block(
 
 
 def _allow(blocks: dict[int, list[Operation]], newest: int) -> None:
-    """Add the writes that a host had no time to report before it lost its power."""
+    """Add the writes that a host had no time to report before it or its load was cut off."""
     for operations in blocks.values():
         last = max((o.end for o in operations if o.op == "write"), default=ALWAYS)
+        reported = {o.value for o in operations if o.op == "write"}
         unreported = {
             o.value for o in operations
             if o.op == "read" and isinstance(o.value, int) and o.value > newest
-        }  # fmt: skip
+        } - reported  # fmt: skip
         operations += [Operation("write", v, last, NEVER, False) for v in unreported]
 
 

@@ -17,7 +17,8 @@ from lab import scenarios
 from lab.cli import doctor as machine
 from lab.cli import live
 from lab.cli.bench import bench_app
-from lab.cli.options import Initiator, Json, Out, Release
+from lab.cli.options import Initiator, Json, Out, Release, Target
+from lab.cli.selftest import selftest
 from lab.cli.show import print_results, scenarios_table
 from lab.cli.suite import compare, suite_app
 from lab.errors import BadInput, LabError
@@ -39,6 +40,7 @@ app.add_typer(image_app, name="image")
 app.add_typer(bench_app, name="bench")
 app.add_typer(suite_app, name="suite")
 app.command()(compare)
+app.command()(selftest)
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as a shell has it: 128 and the signal's number."""
@@ -47,9 +49,6 @@ _out = Console(highlight=False)
 
 Topology = Annotated[
     str | None, typer.Option("--topology", help="A name in topologies/, or a .py file.")
-]
-Target = Annotated[
-    str | None, typer.Option("--target", help="Target engine: tgt or lio; default: the scenario's.")
 ]
 Seed = Annotated[
     int, typer.Option("--seed", help="Fixes content and order of the writes.", min=0, max=2**63)

@@ -19,3 +19,6 @@ ProbeInterval = Annotated[
 ProbeCount = Annotated[
     int, typer.Option("--probe-count", help="Missed probe rounds before a port counts as silent.")
 ]
+Target = Annotated[
+    str | None, typer.Option("--target", help="Target engine: tgt or lio; default: the scenario's.")
+]

@@ -16,8 +16,10 @@ GOOD, CONFLICT = 0, 24
 """Exit statuses of sg_raw (sg3_utils(8)): GOOD; RESERVATION CONFLICT."""
 WRITE_EXCLUSIVE = 1
 """Reservation type Write Exclusive: others may only read (SPC-4, table 61)."""
+REGISTRANTS_ONLY = 5
+"""Reservation type Write Exclusive - Registrants Only: all hosts with a key may write."""
 
-_REGISTER, _RESERVE = 0, 1
+_REGISTER, _RESERVE, _RELEASE = 0, 1, 2
 _ROOM = 252
 
 
@@ -44,13 +46,15 @@ READ_KEYS = Command(bytes([0x5E, 0]) + bytes(6) + bytes([_ROOM, 0]), _ROOM)
 READ_RESERVATION = Command(bytes([0x5E, 1]) + bytes(6) + bytes([_ROOM, 0]), _ROOM)
 
 
-def reserve_out(action: int, key: int, new_key: int = 0, *, aptpl: bool = False) -> Command:
+def reserve_out(
+    action: int, key: int, new_key: int = 0, *, aptpl: bool = False, kind: int = WRITE_EXCLUSIVE
+) -> Command:
     """PERSISTENT RESERVE OUT (SPC-4, 6.16) with the service action `action`.
 
     `key` is the sender's key, `new_key` the key to register. `aptpl`: the registration outlasts a
-    power cut of the array.
+    power cut of the array. `kind`: the type of the reservation.
     """
-    kind = 0 if action == _REGISTER else WRITE_EXCLUSIVE
+    kind = 0 if action == _REGISTER else kind
     data = key.to_bytes(8, "big") + new_key.to_bytes(8, "big") + bytes(4) + bytes([aptpl, 0, 0, 0])
     return Command(bytes([0x5F, action, kind, 0, 0, 0, 0, 0, len(data), 0]), 0, data)
 
@@ -141,11 +145,24 @@ def try_to_write(host: LabHost, moment: str) -> None:
     host.lab.timeline.add(host.name, "attempt", moment=moment, lun=disk.lun, status=told)
 
 
-def reserve(host: LabHost, key: int, *, aptpl: bool = False) -> None:
+def register(host: LabHost, key: int, *, aptpl: bool = False) -> None:
+    """Register `key` for `host` at its first disk; see reserve()."""
+    device = host.initiator.sessions()[0].device
+    _must(host, [(device, reserve_out(_REGISTER, 0, key, aptpl=aptpl))])
+
+
+def reserve(host: LabHost, key: int, *, aptpl: bool = False, kind: int = WRITE_EXCLUSIVE) -> None:
     """Register `key` for `host` at its first disk and reserve the disk: others may only read.
 
-    `aptpl`: both outlast a power cut of the array. Raises LabError if the disk refuses.
+    `aptpl`: both outlast a power cut of the array. `kind`: the type of the reservation. Raises
+    LabError if the disk refuses.
     """
+    register(host, key, aptpl=aptpl)
     device = host.initiator.sessions()[0].device
-    steps = (reserve_out(_REGISTER, 0, key, aptpl=aptpl), reserve_out(_RESERVE, key))
-    _must(host, [(device, step) for step in steps])
+    _must(host, [(device, reserve_out(_RESERVE, key, kind=kind))])
+
+
+def release(host: LabHost, key: int) -> None:
+    """Release the reservation (Write Exclusive) that `host` holds with `key` at its first disk."""
+    device = host.initiator.sessions()[0].device
+    _must(host, [(device, reserve_out(_RELEASE, key))])

@@ -12,6 +12,7 @@ from lab.array.policy import Policy
 from lab.checks import Check
 from lab.errors import BadInput
 from lab.host import initiator as initiators
+from lab.run.control import Control
 from lab.topology.heads import HeadsTopo
 from lab.topology.topology import ArrayTopo, shown
 from targets import engines
@@ -42,6 +43,7 @@ class Scenario:
     listed: bool = True
     needs: tuple[str, ...] = ()
     not_for: Mapping[str, str] = field(default_factory=dict)
+    control: Control | None = None
     asked_as: str = ""
     """Its name on the command line: that of the catalogue, or FILE.py:name."""
 
@@ -96,15 +98,17 @@ def scenario(
     listed: bool = True,
     needs: Sequence[str] = (),
     not_for: Mapping[str, str] | None = None,
+    control: Control | None = None,
 ) -> Callable[[Act], Act]:
     """Put a function into the catalogue, under its name with hyphens.
 
     `hosts`: how many hosts it acts on, or their names. `ports`: how many ports the array must have.
     `topology`: the default topology. `policy`: a Policy, or a function that makes one for a
     topology and so can name its hosts and ports. `full_capture` records all frames, not only
-    control traffic. `listed`: False for a negative control, which runs by name only. `needs`:
-    abilities that the target engine must have (targets.engines.ABILITIES). `not_for`: initiators
-    that it cannot be run with, and why.
+    control traffic. `listed`: False for one that runs by name only. `needs`: abilities that the
+    target engine must have (targets.engines.ABILITIES). `not_for`: initiators that it cannot be run
+    with, and why. `control`: what the checks must find, if the lab is broken on purpose; it is not
+    listed then.
 
     Raises BadInput for a name that is taken, or an unknown ability.
     """
@@ -121,7 +125,8 @@ def scenario(
         names = (hosts,) if isinstance(hosts, str) else hosts
         registered[name] = Scenario(
             name, act, names if isinstance(names, int) else tuple(names), ports, topology,
-            policy or Policy(), full_capture, listed, tuple(needs), dict(not_for or {}),
+            policy or Policy(), full_capture, listed and control is None, tuple(needs),
+            dict(not_for or {}), control,
         )  # fmt: skip
         return act
 

@@ -54,7 +54,7 @@ NOTICES = {"node.conn[0].timeo.noop_out_interval": "1", "node.conn[0].timeo.noop
 """The host notices a dead port after 2 s, not 10 s: the time does not matter here."""
 
 
-def _knows(array: Secrets, *others: Secrets) -> PolicyOf:
+def knows(array: Secrets, *others: Secrets) -> PolicyOf:
     """The array and the first host have the secrets `array`; the next hosts have `others`."""
 
     def policy(topo: ArrayTopo) -> Policy:
@@ -102,7 +102,7 @@ def redirect_with_mutual_chap(lab: Lab) -> Iterable[Check]:
 
 @scenario(
     hosts=2,
-    policy=lambda topo: replace(_knows(BOTH_WAYS, Secrets(WRONG))(topo), redirect="none"),
+    policy=lambda topo: replace(knows(BOTH_WAYS, Secrets(WRONG))(topo), redirect="none"),
     full_capture=True,
     not_for=ONLY_OPEN_ISCSI,
 )
@@ -119,14 +119,14 @@ def served_with_chap(lab: Lab) -> Iterable[Check]:
         login_refused(h2.name, virtual, REFUSED),
         nothing_served(h2.name),
         no_secret_leaked(),
-        *_lives_on(h1.name),
+        *lives_on(h1.name),
     ]
 
 
 @scenario(
     hosts=3,
     topology="four_hosts",
-    policy=_knows(
+    policy=knows(
         Secrets(discovery=ASKING),
         Secrets(discovery=ChapAccount("asking", WRONG.secret)),
         Secrets(),
@@ -149,7 +149,7 @@ def discovery_with_chap(lab: Lab) -> Iterable[Check]:
     ]
 
 
-def _lives_on(host: str) -> list[Check]:
+def lives_on(host: str) -> list[Check]:
     """The session of `host` survives while another host is refused; its stall does not count."""
     return [
         same_connection(host),
@@ -161,7 +161,7 @@ def _lives_on(host: str) -> list[Check]:
     ]
 
 
-def _stranger(lab: Lab) -> list[Check]:
+def stranger(lab: Lab) -> list[Check]:
     """While the first host writes, the second tries to log in with credentials that fail."""
     h1, h2 = under_load(lab), lab.host(1)
     try_login(h2)
@@ -170,31 +170,31 @@ def _stranger(lab: Lab) -> list[Check]:
     return [
         nothing_served(h2.name),
         no_secret_leaked(),
-        *_lives_on(h1.name),
+        *lives_on(h1.name),
     ]
 
 
 @scenario(
     hosts=2,
-    policy=_knows(ONE_WAY, Secrets(WRONG)),
+    policy=knows(ONE_WAY, Secrets(WRONG)),
     full_capture=True,
     not_for=ONLY_OPEN_ISCSI,
 )
 def chap_wrong_secret(lab: Lab) -> Iterable[Check]:
     """A host with a wrong secret is refused at the data port; another host keeps writing."""
-    found = _stranger(lab)
+    found = stranger(lab)
     return [login_refused(lab.host(1).name, lab.array.data_addresses(), REFUSED), *found]
 
 
 @scenario(
     hosts=2,
-    policy=_knows(ONE_WAY, Secrets()),
+    policy=knows(ONE_WAY, Secrets()),
     full_capture=True,
     not_for=ONLY_OPEN_ISCSI,
 )
 def chap_missing_secret(lab: Lab) -> Iterable[Check]:
     """A host without a secret is refused; another host, with the secret, keeps writing."""
-    found = _stranger(lab)
+    found = stranger(lab)
     # An engine that redirects natively is the front, and asks for AuthMethod there already.
     at = {lab.array.virtual} if _can(lab, "redirects") else lab.array.data_addresses()
     return [login_refused(lab.host(1).name, at, REFUSED), *found]
@@ -203,14 +203,14 @@ def chap_missing_secret(lab: Lab) -> Iterable[Check]:
 @scenario(
     hosts=3,
     topology="four_hosts",
-    policy=_knows(BOTH_WAYS, Secrets(HOSTS, WRONG_ARRAY), Secrets(ARRAY_AS_HOST)),
+    policy=knows(BOTH_WAYS, Secrets(HOSTS, WRONG_ARRAY), Secrets(ARRAY_AS_HOST)),
     full_capture=True,
     not_for=ONLY_OPEN_ISCSI,
 )
 def chap_wrong_direction(lab: Lab) -> Iterable[Check]:
     """One host expects another secret of the array; one uses the array's account: no login."""
     data = lab.array.data_addresses()
-    found = _stranger(lab)
+    found = stranger(lab)
     _, h2, h3 = lab.some_hosts(3)
     try_login(h3)
     return [
@@ -223,13 +223,13 @@ def chap_wrong_direction(lab: Lab) -> Iterable[Check]:
 
 @scenario(
     hosts=2,
-    policy=_knows(ONE_WAY, Secrets(HOSTS, ARRAY)),
+    policy=knows(ONE_WAY, Secrets(HOSTS, ARRAY)),
     full_capture=True,
     not_for=ONLY_OPEN_ISCSI,
 )
 def chap_no_proof(lab: Lab) -> Iterable[Check]:
     """A host demands mutual CHAP of an array that has no secret for it: no login."""
-    found = _stranger(lab)
+    found = stranger(lab)
     h2, data = lab.host(1), lab.array.data_addresses()
     if _can(lab, "refuses-to-prove"):
         return [login_refused(h2.name, data, REFUSED), *found]
@@ -247,7 +247,7 @@ def initiator_not_allowed(lab: Lab) -> Iterable[Check]:
     """A host has the right secret but is not on the access list: no target shown, no login."""
     h2, virtual, data = lab.host(1), lab.array.virtual, lab.array.data_addresses()
     try_discovery(h2)
-    found = _stranger(lab)
+    found = stranger(lab)
     try_login(h2, lab.array.address_of(lab.array.spec.ports[1].name))
     # The steered front knows the list, and redirects only hosts on it.
     at = data if _can(lab, "redirects") else data | {virtual}
@@ -257,25 +257,3 @@ def initiator_not_allowed(lab: Lab) -> Iterable[Check]:
         login_refused(h2.name, at, status),
         *found,
     ]
-
-
-@scenario(
-    hosts=2,
-    policy=_knows(Secrets(), Secrets(WRONG)),
-    full_capture=True,
-    listed=False,
-    not_for=ONLY_OPEN_ISCSI,
-)
-def control_chap_not_checked(lab: Lab) -> Iterable[Check]:
-    """chap-wrong-secret with an array that asks nobody for a secret."""
-    return chap_wrong_secret(lab)
-
-
-@scenario(policy=Policy(access=Access(ONE_WAY)), listed=False, not_for=ONLY_OPEN_ISCSI)
-def control_secret_in_a_log(lab: Lab) -> Iterable[Check]:
-    """The configuration of a host is written to a log, with its secrets."""
-    h1 = lab.host()
-    h1.login()
-    shown = h1.runner.run(["iscsiadm", "-m", "node", "-S", "-T", lab.array.spec.iqn])
-    (lab.folder.logs / "h1-support.log").write_text(shown.output)
-    return [no_secret_leaked(), kernel_quiet(), reached()]

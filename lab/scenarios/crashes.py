@@ -21,6 +21,7 @@ from lab.checks import (
 from lab.checks.address import owners_at
 from lab.faults import network as faults
 from lab.host.host import LabHost
+from lab.run.control import fails
 from lab.run.lab import Lab
 from lab.run.scenario import scenario
 from lab.scenarios.promises import (
@@ -210,7 +211,11 @@ def busy_nop(lab: Lab) -> Iterable[Check]:
     ]
 
 
-@scenario(policy=Policy(controller=False), listed=False, not_for=_PATIENT)
+@scenario(
+    policy=Policy(controller=False),
+    not_for=_PATIENT,
+    control=fails("stayed_logged_in", along={"same_connection": "a new login is a new connection"}),
+)
 def control_nop_timeout(lab: Lab) -> Iterable[Check]:
     """busy-nop with the host's cable pulled for a while: its NOP-Outs time out."""
     h1 = _impatient(lab)

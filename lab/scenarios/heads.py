@@ -16,6 +16,7 @@ from lab.checks.address import owners_at
 from lab.faults.heads import head_powered_off, power_switch_deaf
 from lab.faults.heads import head_unheard as unheard
 from lab.faults.network import cable_pulled, controller_killed
+from lab.run.control import fails
 from lab.run.lab import Lab
 from lab.run.scenario import scenario
 from lab.scenarios.promises import at_home, under_load, undisturbed
@@ -25,7 +26,7 @@ RELOGIN_BUDGET_MS = 8_000.0
 """Detection, power cut and move 1.1 s; Time2Wait 2 s; one more login attempt after 3 s."""
 LEASE_BUDGET_MS = RELOGIN_BUDGET_MS + 3_000.0
 """The lease and its margin, 3 s, instead of a power cut."""
-_POLICY = at_home()
+POLICY = at_home()
 
 
 def _heads(lab: Lab) -> tuple[str, str]:
@@ -62,7 +63,7 @@ def _taken_over(lab: Lab, budget_ms: float = RELOGIN_BUDGET_MS) -> list[Check]:
     ]
 
 
-def _lose_head(lab: Lab, *faults: AbstractContextManager[None]) -> list[Check]:
+def lose_head(lab: Lab, *faults: AbstractContextManager[None]) -> list[Check]:
     """Apply `faults` to the head that serves the host, under load."""
     h1 = under_load(lab)
     for fault in faults:
@@ -72,19 +73,19 @@ def _lose_head(lab: Lab, *faults: AbstractContextManager[None]) -> list[Check]:
     return _survives(lab)
 
 
-@scenario(topology="two_heads", policy=_POLICY, needs=("heads",))
+@scenario(topology="two_heads", policy=POLICY, needs=("heads",))
 def head_power_cut(lab: Lab) -> Iterable[Check]:
     """The head with the session loses power: the other head takes over, the host logs in there."""
-    return _lose_head(lab, head_powered_off(lab, _heads(lab)[0]))
+    return lose_head(lab, head_powered_off(lab, _heads(lab)[0]))
 
 
-@scenario(topology="two_heads", policy=_POLICY, needs=("heads",))
+@scenario(topology="two_heads", policy=POLICY, needs=("heads",))
 def head_and_controller_lost(lab: Lab) -> Iterable[Check]:
     """Controller and head die together: the controller started next moves the addresses."""
-    return _lose_head(lab, controller_killed(lab), head_powered_off(lab, _heads(lab)[0]))
+    return lose_head(lab, controller_killed(lab), head_powered_off(lab, _heads(lab)[0]))
 
 
-@scenario(topology="two_heads", policy=_POLICY, needs=("heads",))
+@scenario(topology="two_heads", policy=POLICY, needs=("heads",))
 def head_unheard(lab: Lab) -> Iterable[Check]:
     """The controller loses contact with a head that still serves: it is fenced before the move."""
     h1 = under_load(lab)
@@ -95,7 +96,7 @@ def head_unheard(lab: Lab) -> Iterable[Check]:
     return _survives(lab)
 
 
-@scenario(topology="two_heads", policy=_POLICY, needs=("heads",))
+@scenario(topology="two_heads", policy=POLICY, needs=("heads",))
 def head_port_lost(lab: Lab) -> Iterable[Check]:
     """The data port of a head dies: its addresses move to the other head."""
     h1 = under_load(lab)
@@ -110,7 +111,14 @@ def head_port_lost(lab: Lab) -> Iterable[Check]:
     topology="two_heads",
     policy=at_home(fencing=False, lease=False),
     needs=("heads",),
-    listed=False,
+    control=fails(
+        "fenced_before_moved",
+        along=dict.fromkeys(
+            ("one_owner_of_virtual_address", "moved_to"),
+            "a head that is not fenced keeps its addresses",
+        ),
+        quick=True,
+    ),
 )
 def control_no_fencing(lab: Lab) -> Iterable[Check]:
     """head-unheard with fencing switched off: both heads have the addresses, and both write."""
@@ -132,14 +140,19 @@ def _cut_off(lab: Lab) -> None:
     h1.stop_and_verify()
 
 
-@scenario(topology="two_heads", policy=_POLICY, needs=("heads",))
+@scenario(topology="two_heads", policy=POLICY, needs=("heads",))
 def head_cut_off(lab: Lab) -> Iterable[Check]:
     """The controller loses contact with a head and cannot fence it: the head gives up by itself."""
     _cut_off(lab)
     return _taken_over(lab, LEASE_BUDGET_MS)
 
 
-@scenario(topology="two_heads", policy=at_home(lease=False), needs=("heads",), listed=False)
+@scenario(
+    topology="two_heads",
+    policy=at_home(lease=False),
+    needs=("heads",),
+    control=fails("one_owner_of_virtual_address"),
+)
 def control_no_lease(lab: Lab) -> Iterable[Check]:
     """head-cut-off with a head that keeps its addresses for ever: both heads have them."""
     _cut_off(lab)

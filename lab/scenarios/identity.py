@@ -6,7 +6,6 @@ The array itself is asked, before and after every kind of move: a host's kernel 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from lab.array.policy import Policy
 from lab.checks import (
@@ -26,10 +25,9 @@ from lab.checks import (
     served_at,
     session_survived,
     stall_below,
-    writes_allowed,
     writes_refused,
 )
-from lab.faults.network import array_powered_off, cable_pulled, target_killed
+from lab.faults.network import array_powered_off, cable_pulled
 from lab.host.host import LabHost
 from lab.host.scsi import record_identity, record_reservation, reserve, try_to_write
 from lab.load.several import Loads
@@ -41,11 +39,9 @@ from lab.scenarios.promises import (
     TAKEOVER_BUDGET_MS,
     at_home,
     lose_port,
-    under_load,
     undisturbed,
 )
 from lab.scenarios.requests import drain
-from lab.waiting import wait_for
 
 KEY = 0xA1
 """Reservation key of the first host."""
@@ -54,12 +50,13 @@ NOP_S = 2
 """NOP-Out interval and timeout in seconds: the host notices a dead port sooner."""
 
 
-def _notice_soon(host: LabHost) -> None:
+def notice_soon(host: LabHost) -> None:
+    """Let `host` give up a port that does not answer its NOP-Outs soon."""
     for name in ("interval", "timeout"):
         host.open_iscsi.configure(f"node.conn[0].timeo.noop_out_{name}", str(NOP_S))
 
 
-def _reserved(lab: Lab, *, lasting: bool = False) -> LabHost:
+def reserved(lab: Lab, *, lasting: bool = False) -> LabHost:
     """The first host, after it reserved the disk and began to write. A second one is logged in.
 
     `lasting`: reservation and writes must survive a power cut.
@@ -71,11 +68,11 @@ def _reserved(lab: Lab, *, lasting: bool = False) -> LabHost:
     reserve(h1, KEY, aptpl=lasting)
     h1.start_writing(durable=lasting)
     h1.keeps_writing()
-    _look(lab, "before")
+    look(lab, "before")
     return h1
 
 
-def _look(lab: Lab, moment: str) -> None:
+def look(lab: Lab, moment: str) -> None:
     """Record what the disk tells both hosts, and whether the second may write to it."""
     h1, h2 = lab.some_hosts(2)
     for host in (h1, h2):
@@ -84,7 +81,8 @@ def _look(lab: Lab, moment: str) -> None:
     try_to_write(h2, moment)
 
 
-def _kept(lab: Lab, budget_ms: float) -> list[Check]:
+def kept(lab: Lab, budget_ms: float) -> list[Check]:
+    """The checks for "kept": reservation, identity, and both hosts' disks."""
     h1, h2 = lab.some_hosts(2)
     return [
         *(reservation_unchanged(name) for name in (h1.name, h2.name)),
@@ -95,22 +93,23 @@ def _kept(lab: Lab, budget_ms: float) -> list[Check]:
     ]
 
 
-def _finish(lab: Lab, budget_ms: float) -> list[Check]:
+def finish(lab: Lab, budget_ms: float) -> list[Check]:
+    """End the load, look again, and return the checks of kept()."""
     h1 = lab.host()
     h1.keeps_writing()
     h1.stop_and_verify()
-    _look(lab, "after")
+    look(lab, "after")
     lab.host(1).session("after")
-    return _kept(lab, budget_ms)
+    return kept(lab, budget_ms)
 
 
 @scenario(hosts=2, ports=2, policy=at_home(), not_for=NEEDS_KERNEL)
 def reservation_kept(lab: Lab) -> Iterable[Check]:
     """A host has reserved its disk. The port of the host and of the virtual address dies."""
-    h1 = _reserved(lab)
+    h1 = reserved(lab)
     home = lab.array.spec.home.name
     lose_port(lab, home, h1)
-    kept = _finish(lab, TAKEOVER_BUDGET_MS)
+    kept = finish(lab, TAKEOVER_BUDGET_MS)
     others = {port.name for port in lab.array.spec.ports} - {home}
     return [
         same_connection(h1.name),
@@ -134,17 +133,17 @@ def reservation_kept_by_relogin(lab: Lab) -> Iterable[Check]:
     Not for a target that ties a reservation to the session that made it (tgt): see
     control-reservation-orphaned.
     """
-    _notice_soon(lab.host())
-    h1 = _reserved(lab)
+    notice_soon(lab.host())
+    h1 = reserved(lab)
     old = h1.address
     drain(lab, lab.array.port_of(old))
     h1.keeps_writing()
-    _look(lab, "moved")
+    look(lab, "moved")
     lab.begin(cable_pulled(lab, lab.array.port_of(h1.session("moved").address)))
     return [
         asked_then_moved(h1.name, lab.array.virtual, lab.array.data_addresses() - {old}),
         new_login(h1.name, lab.array.virtual),
-        *_finish(lab, RELOGIN_BUDGET_MS),
+        *finish(lab, RELOGIN_BUDGET_MS),
     ]
 
 
@@ -156,9 +155,9 @@ def reservation_kept_by_relogin(lab: Lab) -> Iterable[Check]:
 )
 def reservation_kept_by_power_cut(lab: Lab) -> Iterable[Check]:
     """A host has reserved its disk (APTPL). The array loses power and boots again."""
-    _reserved(lab, lasting=True)
+    reserved(lab, lasting=True)
     lab.end(lab.begin(array_powered_off(lab)))
-    return _finish(lab, RELOGIN_BUDGET_MS + BOOT_BUDGET_MS)
+    return finish(lab, RELOGIN_BUDGET_MS + BOOT_BUDGET_MS)
 
 
 def _every_disk(lab: Lab) -> Loads:
@@ -216,7 +215,7 @@ def many_luns(lab: Lab) -> Iterable[Check]:
 def size_after_relogin(lab: Lab) -> Iterable[Check]:
     """The port dies and all sessions of a host log in again: identity and size stay the same."""
     h1 = lab.host()
-    _notice_soon(h1)
+    notice_soon(h1)
     loads = _every_disk(lab)
     lost = h1.address
     lab.begin(cable_pulled(lab, lab.array.port_of(lost)))
@@ -226,58 +225,3 @@ def size_after_relogin(lab: Lab) -> Iterable[Check]:
         served_at(h1.name, lab.array.data_addresses() - {lost}, "after"),
         *moved,
     ]
-
-
-@scenario(
-    hosts=2,
-    ports=2,
-    policy=Policy(mode="redirect-only"),
-    needs=("reservations-end-with-session",),
-    listed=False,
-    not_for=NEEDS_KERNEL,
-)
-def control_reservation_orphaned(lab: Lab) -> Iterable[Check]:
-    """A reservation is tied to a session: after a new login it locks its own host out."""
-    _notice_soon(lab.host())
-    h1 = _reserved(lab)
-    try_to_write(h1, "before")
-    lost = h1.address
-    lab.begin(cable_pulled(lab, lab.array.port_of(lost)))
-    wait_for(
-        f"{h1.name} to be back at another port",
-        lambda: [(s.state, s.address) for s in h1.initiator.sessions()],
-        until=lambda seen: seen[0][0] == "LOGGED_IN" and seen[0][1] not in ("", lost),
-        seconds=RELOGIN_BUDGET_MS / 1000,
-        every=0.2,
-    )
-    h1.stop_writing()
-    _look(lab, "after")
-    try_to_write(h1, "after")
-    return [writes_allowed(h1.name), *_kept(lab, RELOGIN_BUDGET_MS)]
-
-
-@scenario(hosts=2, needs=("kill",), not_for=NEEDS_KERNEL, listed=False)
-def control_reservation_forgotten(lab: Lab) -> Iterable[Check]:
-    """A target keeps reservations in memory: after a kill and restart they are gone."""
-    _reserved(lab)
-    lab.end(lab.begin(target_killed(lab)))
-    return _finish(lab, RELOGIN_BUDGET_MS)
-
-
-@scenario(needs=("kill",), not_for=NEEDS_KERNEL, listed=False)
-def control_identity_changed(lab: Lab) -> Iterable[Check]:
-    """The target restarts and serves the same disk under another SCSI ID."""
-    h1, engine = under_load(lab), lab.array.engine
-    record_identity(h1, "before")
-    lab.timeline.add(lab.array.spec.name, "fault", name="renamed-disks", phase="begin")
-    engine.stop()
-    engine.start()
-    for target in lab.array.targets:
-        luns = (replace(lun, scsi_id=f"7{lun.scsi_id[1:]}") for lun in target.luns)
-        engine.create(replace(target, luns=tuple(luns)))
-    for address in sorted(lab.array.data_addresses()):
-        engine.expose(address)
-    h1.keeps_writing()
-    h1.stop_and_verify()
-    record_identity(h1, "after")
-    return [same_identity(h1.name), *undisturbed(h1.name, RELOGIN_BUDGET_MS)]

@@ -32,6 +32,7 @@ from lab.faults.network import (
     port_silenced,
 )
 from lab.host.host import LabHost
+from lab.run.control import fails
 from lab.run.lab import Lab
 from lab.run.scenario import scenario
 from lab.scenarios.promises import (
@@ -110,7 +111,11 @@ def deaf_port(lab: Lab) -> Iterable[Check]:
     return _silent(lab, port_deaf_or_mute(lab, _home(lab), "to"))
 
 
-@scenario(ports=2, policy=at_home(probe=None), listed=False)
+@scenario(
+    ports=2,
+    policy=at_home(probe=None),
+    control=fails("moved_to", along={"stall_below": "its host waits for the silent port"}),
+)
 def control_no_probes(lab: Lab) -> Iterable[Check]:
     """silent-port with a controller that only watches carriers: nobody moves the addresses."""
     h1, home = under_load(lab), _home(lab)
@@ -244,7 +249,7 @@ def flapping_port(lab: Lab) -> Iterable[Check]:
     return _flap(lab)
 
 
-@scenario(ports=2, policy=at_home(hold_s=0.1), listed=False)
+@scenario(ports=2, policy=at_home(hold_s=0.1), control=fails("moved_times"))
 def control_no_hold(lab: Lab) -> Iterable[Check]:
     """flapping-port with a hold time of 0.1 s: the addresses move each time."""
     return _flap(lab)
@@ -271,11 +276,16 @@ def failback(lab: Lab) -> Iterable[Check]:
     ]
 
 
-def _unheard(lab: Lab, lost_s: float | None, budget_ms: float) -> list[Check]:
-    """The port dies while announcements are lost, for `lost_s` seconds (None: to the end)."""
+def unheard(
+    lab: Lab, lost_s: float | None, budget_ms: float, lost_at: str | None = None
+) -> list[Check]:
+    """The port dies while announcements are lost, for `lost_s` seconds (None: to the end).
+
+    They are lost at the host `lost_at`; None: at the first one.
+    """
     h1, home = under_load(lab), _home(lab)
     address, other = lab.array.address_of(home), lab.array.spec.ports[1].name
-    lost = lab.begin(announcements_lost(lab, h1.name))
+    lost = lab.begin(announcements_lost(lab, lost_at or h1.name))
     lab.begin(cable_pulled(lab, home))
     if lost_s:
         _wait_until_on(lab, address, other)
@@ -293,7 +303,7 @@ def _unheard(lab: Lab, lost_s: float | None, budget_ms: float) -> list[Check]:
 @scenario(ports=2, policy=at_home())
 def lost_announcement(lab: Lab) -> Iterable[Check]:
     """A port dies, and the host misses the first ARP announcements of the moved addresses."""
-    return _unheard(lab, LOST_S, REPEATED_BUDGET_MS)
+    return unheard(lab, LOST_S, REPEATED_BUDGET_MS)
 
 
 @scenario(
@@ -303,7 +313,7 @@ def lost_announcement(lab: Lab) -> Iterable[Check]:
 )
 def lost_announcements(lab: Lab) -> Iterable[Check]:
     """A port dies and no announcement reaches the host: it resolves the address itself."""
-    return _unheard(lab, None, UNANNOUNCED_BUDGET_MS)
+    return unheard(lab, None, UNANNOUNCED_BUDGET_MS)
 
 
 @scenario(

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from lab.array.policy import Policy
 from lab.checks import Check, new_login, served_at
 from lab.faults.network import array_powered_off
+from lab.run.control import fails
 from lab.run.lab import Lab
 from lab.run.scenario import scenario
 from lab.scenarios.promises import undisturbed
@@ -50,7 +51,7 @@ def array_power_cut_write_through(lab: Lab) -> Iterable[Check]:
     return _cut_under_load(lab)
 
 
-@scenario(policy=Policy(store="file-lying"), needs=_NEEDS, listed=False)
+@scenario(policy=Policy(store="file-lying"), needs=_NEEDS, control=fails("no_lost_writes"))
 def control_lying_disk(lab: Lab) -> Iterable[Check]:
     """array-power-cut with disks that hide their cache: they acknowledge unstable writes."""
     return _cut_under_load(lab)

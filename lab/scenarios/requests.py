@@ -20,6 +20,7 @@ from lab.checks import (
     sessions_spread,
 )
 from lab.faults.network import cable_pulled, initiator_frozen
+from lab.run.control import fails
 from lab.run.lab import Lab
 from lab.run.scenario import scenario
 from lab.scenarios.promises import at_home, under_load, undisturbed
@@ -98,7 +99,10 @@ def reconnect_request_at_once(lab: Lab) -> Iterable[Check]:
 
 
 @scenario(
-    ports=2, policy=Policy(mode="redirect-only", front="steered"), full_capture=True, listed=False
+    ports=2,
+    policy=Policy(mode="redirect-only", front="steered"),
+    full_capture=True,
+    control=fails("asked_then_moved", along={"served_at": "a host that is not asked stays"}),
 )
 def control_not_asked(lab: Lab) -> Iterable[Check]:
     """reconnect-request without a relay, so without the request: the host stays."""

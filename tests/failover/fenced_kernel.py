@@ -8,7 +8,7 @@ from lab.checks import Answer, Check, Look, Timeline, check, failed, passed
 from lab.faults.heads import head, head_unheard
 from lab.run.lab import Lab
 from lab.run.scenario import scenario
-from lab.scenarios.heads import _POLICY, _heads, _moved
+from lab.scenarios.heads import POLICY, _heads, _moved
 from lab.scenarios.promises import under_load
 
 
@@ -22,7 +22,7 @@ def kernel_ended(ended: bool) -> Look:
     return look
 
 
-@scenario(topology="two_heads", policy=_POLICY, needs=("heads",))
+@scenario(topology="two_heads", policy=POLICY, needs=("heads",))
 def fenced_kernel(lab: Lab) -> Iterable[Check]:
     """A head is fenced: its kernel ends, its cables going dark is not enough."""
     under_load(lab)

@@ -65,20 +65,11 @@ def test_virtual_port_reassignment(run_scenario, name):
     assert logins[0]["portal"] == "10.0.0.1:3260"
 
 
-@pytest.mark.parametrize(
-    ("control", "check"),
-    [
-        ("control-no-controller", "stall_below"),
-        ("control-lost-write", "no_lost_writes"),
-        ("control-two-owners", "one_owner_of_virtual_address"),
-        ("control-false-claim", "one_owner_of_virtual_address"),
-    ],
-)
-def test_a_broken_array_fails(run_scenario, control, check):
-    result = run_scenario(control)
+def test_an_array_without_a_controller_fails(run_scenario):
+    result = run_scenario("control-no-controller")  # `lab selftest --quick` runs others
     assert result["verdict"] == "fail"
     failed = [c["name"] for c in result["checks"] if c["verdict"] == "fail"]
-    assert [name for name in failed if name.startswith(check)], failed
+    assert [name for name in failed if name.startswith("stall_below")], failed
 
 
 def test_a_run_folder_is_whole(run_scenario):

@@ -42,6 +42,27 @@ def test_what_a_register_may_do():
     assert kinds(write(1, 0, 1), write(2, 2, 3, sure=False), read(1, 4, 5), read(2, 6, 7)) == []
 
 
+def cut_off(*reports):
+    """A load without an end: its program was killed. Then its block was read in the LUN's file."""
+    writes = [event(t, "h1", "io", op="write", seq=seq, block=5, start=t - 0.1, status="ok")
+              for seq, t in reports]  # fmt: skip
+    begin = event(0.5, "h1", "load", phase="begin", name="writer")
+    return [begin, *writes, event(9.0, "h1", "lun-file", file="lun1", found=[[5, 3]])]
+
+
+def test_what_a_load_that_was_cut_off_did_not_report():
+    past = history(timeline_of(*cut_off((1, 1.0), (2, 2.0))), "h1")
+    assert past.wrong == []  # write 3 was under way, or was not reported
+    past = history(timeline_of(*cut_off((1, 1.0), (3, 2.0), (4, 3.0))), "h1")
+    assert [w.kind for w in past.wrong] == ["lost"]  # 4 was acknowledged, and 3 is older
+
+
+def test_a_load_that_ended_reported_all():
+    ended = event(8.0, "h1", "load", phase="end", name="writer")
+    past = history(timeline_of(*cut_off((1, 1.0), (2, 2.0)), ended), "h1")
+    assert [w.kind for w in past.wrong] == ["never written"]
+
+
 @pytest.mark.parametrize(
     ("expected", "operations"),
     [
