@@ -35,7 +35,7 @@ def serve(folder: Path, obey: Obey) -> None:
     """Take orders at the run folder, one at a time; return after the order `down`.
 
     An order is a JSON object with `command`. The answer is the object that `obey` returns, or
-    {"error", "exit_code"} if it raises LabError. Only this user may give orders.
+    {"error", "exit_code"} if it raises. Only this user may give orders.
     """
     with _address(folder) as address, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as desk:
         before = os.umask(0o177)
@@ -64,6 +64,9 @@ def _serve_one(desk: socket.socket, obey: Obey) -> bool:
             answer = obey(order)
         except LabError as error:
             answer = {"error": str(error), "exit_code": error.exit_code}
+        except Exception as bug:  # a bug of ours must not end what a person has built up
+            what = f"{order.get('command')}: {type(bug).__name__}: {bug}; this is a bug of the lab"
+            answer = {"error": what, "exit_code": LabError.exit_code}
         try:
             file.write(json.dumps(answer) + "\n")
             file.flush()
