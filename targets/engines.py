@@ -16,6 +16,7 @@ from targets.front.base import Front
 
 DEFAULT = "tgt"
 ABILITIES = {
+    "compare-and-write": "COMPARE AND WRITE that is atomic between hosts",
     "heads": "disks that several kernels can serve at once",
     "hides-targets": "the answer 0x0203, not found, to a host that is not on its access list",
     "kill": "a process that can be killed and started again",

@@ -92,6 +92,7 @@ from lab.checks.session import (
     sessions,
     sessions_spread,
 )
+from lab.checks.swaps import swaps_agree
 from lab.checks.verdict import (
     FACTORIES,
     Answer,
@@ -182,6 +183,7 @@ __all__ = [
     "sessions_spread",
     "stall_below",
     "stayed_logged_in",
+    "swaps_agree",
     "time_of",
     "unannounced",
     "unknown",

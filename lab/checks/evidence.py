@@ -15,6 +15,8 @@ BUSY_SHARE = 0.5
 """Beside four spinning processes a processor, other work keeps the lab's processes waiting for more
 than all of the time; on a quiet machine, for some hundredths of it (measured)."""
 _BUSY_SPAN_S = 0.5
+LOADS = ("load", "swaps")
+"""What begins when the scenario starts it, not with the lab."""
 _MATTERS = 0.25
 """The part of a missed time that the machine must have taken to make the miss unknown."""
 
@@ -44,7 +46,7 @@ def _gap(seen: list[Event], source: str, begin: float, end: float) -> str | None
     began = [e["t"] for e in seen if e["phase"] == BEGIN]
     if not began:
         return f"{name} did not say that it began."
-    if source != "load" and began[0] > begin > 0:
+    if source not in LOADS and began[0] > begin > 0:
         return f"{name} began {began[0] - begin:.3f} s after the lab was built."
     for event in seen:
         since = event.get("since", began[0])

@@ -18,6 +18,7 @@ from lab.host.open_iscsi import OpenIscsi
 from lab.host.outside import read_outside
 from lab.load.heavy import write_heavily
 from lab.load.several import Loads
+from lab.load.swaps import Swaps
 from lab.load.writer import Writer
 from lab.mininet_classes import Host
 from lab.timeline import Timeline
@@ -256,6 +257,19 @@ class LabHost:
         for writer, path in self._files.values():
             if writer.acknowledged:
                 read_outside(writer, path, self.lab.timeline)
+
+    def start_swapping(self) -> Swaps:
+        """Swap the cells that all hosts share on the first disk, by COMPARE AND WRITE.
+
+        BadInput for a host without a kernel of its own.
+        """
+        device = self.kernel and self.session("swaps").device
+        number = [*self.lab.hosts].index(self.name) + 1
+        swaps = Swaps(
+            self.runner, self.lab.timeline, self.lab.folder.logs, device, number, self.lab.seed
+        )
+        swaps.start()
+        return swaps
 
     def write_heavily(self, seconds: int) -> None:
         """Write large blocks to its disk for `seconds`, as fast as possible; LabError if one fails.

@@ -189,7 +189,9 @@ class Lab(AbstractContextManager["Lab"]):
         return net
 
     def _boot(self, spec: HostSpec, kernel: KernelHost, space: GuestSpace, keys: Keys) -> None:
-        programs = {name: guest_program(name) for name in ("scsi", "sessions", "writer.py")}
+        programs = {
+            name: guest_program(name) for name in ("scsi", "sessions", "writer.py", "cells.py")
+        }
         kernel.prepare(
             space, keys, self.timeline, self.folder.logs,
             addresses={spec.interface: [str(a) for a in spec.addresses]}, programs=programs,

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Iterable
 
-from lab.checks import Check, redirected_at_login
+from lab.checks import Check, redirected_at_login, swaps_agree
 from lab.commands import Runner
 from lab.faults.heads import head, head_powered_off
 from lab.run.control import blinds
@@ -17,6 +17,7 @@ from lab.run.lab import Lab
 from lab.run.scenario import scenario
 from lab.scenarios.heads import POLICY, lose_head
 from lab.scenarios.identity import NEEDS_KERNEL
+from lab.scenarios.loads import sharing
 from lab.scenarios.promises import TAKEOVER_BUDGET_MS, under_load, undisturbed
 
 OPEN_BUDGET_MS = 60_000.0
@@ -188,3 +189,19 @@ def control_load_killed(lab: Lab) -> Iterable[Check]:
     lab.observe_for(0.5)
     h1.session("after")
     return undisturbed(h1.name, OPEN_BUDGET_MS)
+
+
+@scenario(
+    hosts=2,
+    needs=("compare-and-write",),
+    not_for=NEEDS_KERNEL,
+    control=blinds("swaps_agree", cut="the program that swaps shared blocks dies"),
+)
+def control_swaps_killed(lab: Lab) -> Iterable[Check]:
+    """The program by which a host swaps blocks that it shares with another is killed."""
+    (h1, h2), (first, _) = sharing(lab)
+    _signal(h2.runner, "KILL", "/run/lab/cells.py")
+    first.stop()
+    first.read()
+    h1.stop_and_verify()
+    return [swaps_agree(), *undisturbed(h1.name, OPEN_BUDGET_MS)]

@@ -237,6 +237,7 @@ KIND = Kind(
     own_kernel=True,
     abilities=frozenset(
         {
+            "compare-and-write",
             "heads",
             "power-cut",
             "reservations-survive-power-cuts",

@@ -35,6 +35,7 @@ from session_events import (
     login,
 )
 from session_examples import EXAMPLES as OTHERS
+from swap_examples import EXAMPLES as SWAPS
 
 from lab import checks
 from lab.checks import Finding, Verdict, judge, measures, overall
@@ -42,7 +43,7 @@ from lab.checks.disk import gaps, longest_gap
 from lab.portal import ip_of
 from lab.timeline import Timeline
 
-EXAMPLES = OTHERS | REQUESTS | FAULTS | ACCESS | IDENTITY
+EXAMPLES = OTHERS | REQUESTS | FAULTS | ACCESS | IDENTITY | SWAPS
 
 CASES = [
     pytest.param(name, args, verdict, events, id=f"{name}-{verdict}-{n}")

@@ -104,7 +104,7 @@ def test_each_observer_that_a_check_needs_has_its_evidence_cut():
                 sources |= {"console"} if name == "kernel_quiet" else set()
     # No check needs "machine": without its word a fail stays a fail. What the controller says is
     # judged by what it says: its death, its start and that it has settled.
-    assert sources == {"addresses", "capture", "decoder", "console", "clock", "load"}
+    assert sources == {"addresses", "capture", "decoder", "console", "clock", "load", "swaps"}
 
 
 def _least(name: str) -> tuple[str, ...]:
