@@ -32,18 +32,21 @@ def stayed_logged_in(host: str) -> Look:
 
 @check(sees=("load of host",), timed=True)
 def recovered_after_errors(host: str, writes: int) -> Look:
-    """The application on `host` saw I/O errors, then at least `writes` good writes."""
+    """The application on `host` saw I/O errors, then at least `writes` good writes.
+
+    A read counts as an error too: no block is written again before it is read.
+    """
 
     def look(timeline: Timeline) -> Answer:
-        done = [e for e in timeline.events("io", host) if e["op"] == "write"]
+        done = timeline.events("io", host)
         if not done:
             return unknown(f"No I/O of {host} was recorded.")
         bad = [e for e in done if e["status"] != "ok"]
         if not bad:
-            return failed(f"None of {len(done)} writes of {host} failed; some should have.")
-        good = sum(e["t"] > bad[-1]["t"] for e in done)
-        text = f"{len(bad)} writes of {host} failed, the last with {bad[-1]['status']}"
-        text += f"; {good} good ones followed"
+            return failed(f"None of {len(done)} operations of {host} failed; some should have.")
+        good = sum(e["t"] > bad[-1]["t"] and e["op"] == "write" for e in done)
+        text = f"{len(bad)} operations of {host} failed, the last with {bad[-1]['status']}"
+        text += f"; {good} good writes followed"
         return passed(f"{text}.") if good >= writes else failed(f"{text}, not {writes}.")
 
     return look

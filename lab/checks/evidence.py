@@ -14,7 +14,7 @@ Need = tuple[str, str | None]
 BUSY_SHARE = 0.5
 """Beside four spinning processes a processor, other work keeps the lab's processes waiting for more
 than all of the time; on a quiet machine, for some hundredths of it (measured)."""
-_BUSY_SPAN_S = 0.5
+_BUSY_SPAN_S, _BUSY_PART = 0.5, 0.05
 LOADS = ("load", "swaps")
 """What begins when the scenario starts it, not with the lab."""
 _MATTERS = 0.25
@@ -94,7 +94,8 @@ def machine_took(timeline: Timeline, since: float, until: float, missed_ms: floa
 def machine_busy(timeline: Timeline) -> str | None:
     """Why what came too late in this run may be the machine's doing, in a sentence; else None.
 
-    It may, if for half a second or more the lab's processes waited for a processor half the time.
+    It may, if other work kept them waiting half the time for half a second or more, and for a
+    twentieth of the run.
     """
     begin, end = time_of(timeline, BUILT) or 0.0, scenario_end(timeline)
     events = [e for e in timeline.events("machine") if e["t"] > begin and e["since"] < end]
@@ -105,7 +106,8 @@ def machine_busy(timeline: Timeline) -> str | None:
         if event["waited_ms"] >= BUSY_SHARE * span * 1000:
             busy += span
             waited += min(event["waited_ms"], span * 1000)
-    if busy < _BUSY_SPAN_S:
+    last = min(end, max((e["t"] for e in timeline), default=0.0))
+    if busy < max(_BUSY_SPAN_S, _BUSY_PART * (last - begin) if begin else 0.0):
         return None
     return (
         f"The machine was too busy: in {busy:.1f} s of the run other work kept the lab waiting for "

@@ -52,6 +52,7 @@ STARTED = [said(0, "started"), said(0.1, "settled")]
 DIED = [*STARTED, fault(1), said(1.1, "died"), said(1.4, "started"), said(1.5, "settled")]
 KILLED = [*STARTED, said(1.1, "died"), said(1.4, "started"), said(1.5, "settled")]
 ERRORS = [write(1), write(2, "EIO"), write(3), write(4)]
+READ_ERROR = {**write(2, "EIO"), "op": "read"}
 IN_TIME = [login(0, P1), *load(1, 9)]
 
 EXAMPLES = {
@@ -119,8 +120,14 @@ EXAMPLES = {
     "recovered_after_errors": (
         ("h1", 2),
         {
-            "pass": [ERRORS],
-            "fail": [ERRORS[:3], [write(1)], [*ERRORS, write(5, "EIO")]],
+            # A block is read before it is written again: the disk's death may meet the read.
+            "pass": [ERRORS, [write(1), READ_ERROR, write(3), write(4)]],
+            "fail": [
+                ERRORS[:3],
+                [write(1)],
+                [*ERRORS, write(5, "EIO")],
+                [write(1), READ_ERROR, {**READ_ERROR, "t": 3, "status": "ok"}, write(4)],
+            ],
             "unknown": [[]],
         },
     ),

@@ -222,3 +222,10 @@ def test_a_fence_and_a_move_within_what_the_clocks_may_differ_are_unknown_both_w
     for cut, expected in ((2.99, "pass"), (2.9995, "unknown"), (3.0005, "unknown"), (3.01, "fail")):
         events = [address(0, "a"), event(cut, "a", "power", what="fenced"), address(3, "b")]
         assert verdict(one, *all_seen(one), *events, *clocks)[0] == expected, cut
+
+
+def test_a_busy_second_of_a_long_run_excuses_nothing():
+    late = [*STEADY, event(30, "lab", "wait-timeout", what="a login", last="none")]
+    run = [event(1, "lab", "moment", name="built"), event(31, "lab", "moment", name="take-down")]
+    assert verdict(checks.reached(), *late, *run, busy(3, 4, 1000))[0] == "fail"
+    assert verdict(checks.reached(), *late, *run, busy(3, 5, 2000))[0] == "unknown"
