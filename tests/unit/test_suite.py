@@ -174,6 +174,38 @@ def test_how_a_command_ended_is_judged():
     assert not running.alone("k", {})
 
 
+PASSED = json.dumps([{"verdict": "pass", "checks": [], "measures": {}}])
+
+
+@pytest.mark.parametrize("status", [1, 4, 70, 130, -9])
+def test_a_pass_that_was_printed_by_a_command_that_then_failed_is_none(status):
+    assert running.judged(0, PASSED, "")["verdict"] == "pass"
+    ended = running.judged(status, PASSED, "lab: its clean-up failed\n")
+    assert (ended["verdict"], "clean-up failed" in ended["why"]) == ("unknown", True)
+
+
+def test_nothing_that_ran_and_a_verdict_that_nobody_knows_are_no_pass(suite):
+    assert records.exit_code([]) == 4
+    suite.add(record(CELL, "lost"))
+    suite.add(record(OTHER, "pass"))
+    assert records.exit_code(suite.outcomes()) == 4
+
+
+def test_two_own_scenarios_of_one_name_do_not_share_a_record(tmp_path):
+    for folder in ("one", "other"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.py").write_text(
+            "from lab.run.scenario import scenario\n"
+            "@scenario()\n"
+            "def slow(lab):\n"
+            '    """Nothing."""\n'
+            "    return []\n"
+        )
+    paths = tuple(f"{tmp_path / folder}/mine.py:slow" for folder in ("one", "other"))
+    with pytest.raises(BadInput, match=r"one/mine\.py:slow .*other/mine\.py:slow .*one name"):
+        choose(Selection(paths))
+
+
 def test_what_is_learned_of_a_suite(suite):
     suite.add(record(CELL, "pass", slack_ms=980.4))
     suite.add(record(OTHER, "fail"))
