@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lab.checks.moments import scenario_end, time_of
+from lab.checks.portals import config
 from lab.evidence import BEGIN, BROKEN, END, EVIDENCE, GAP
 from lab.timeline import BUILT, Event, Timeline
 
@@ -27,18 +28,36 @@ def missing(timeline: Timeline, needs: Iterable[Need]) -> str | None:
     begin, end = time_of(timeline, BUILT) or 0.0, scenario_end(timeline)
     events = timeline.events(EVIDENCE)
     for source, place in needs:
-        at = f" of {place}" if place else ""
         seen = [e for e in events if e["source"] == source and place in (None, e["where"])]
-        if not seen:
+        places = {e["where"] for e in seen}
+        absent = ({place} if place else _places(timeline, source)) - places
+        if absent or not seen:
+            at = f" of {min(absent)}" if absent else ""
             return f"No observer of the {source}{at} was there."
-        for where in sorted({e["where"] for e in seen}):
-            gap = _gap([e for e in seen if e["where"] == where], source, begin, end)
+        for where in sorted(places):
+            here = [e for e in seen if e["where"] == where]
+            gap = _gap(here, source, begin, end, _lost_power(timeline, where))
             if gap:
                 return gap
     return None
 
 
-def _gap(seen: list[Event], source: str, begin: float, end: float) -> str | None:
+def _places(timeline: Timeline, source: str) -> set[str]:
+    """Where the lab as it was configured has something for an observer of `source` to see."""
+    facts = config(timeline)
+    hosts, kernels = set(facts.get("hosts", ())), set(facts.get("kernels", ()))
+    return {"capture": hosts, "clock": kernels, "addresses": kernels - hosts}.get(source, set())
+
+
+def _lost_power(timeline: Timeline, where: str) -> bool:
+    """Whether the kernel there lost its power: then there was nothing to see for a while."""
+    cuts = [e for e in timeline.events("fault", where) if e["name"] == "power-cut"]
+    return bool(cuts or timeline.events("power", where))
+
+
+def _gap(
+    seen: list[Event], source: str, begin: float, end: float, lost_power: bool
+) -> str | None:
     """What one observer may have missed from `begin` to `end`."""
     name = f"The observer of the {source} of {seen[0]['where']}"
     began = [e["t"] for e in seen if e["phase"] == BEGIN]
@@ -52,9 +71,11 @@ def _gap(seen: list[Event], source: str, begin: float, end: float) -> str | None
             return f"{name} had a gap: {event['what']}."
         if event["phase"] == BROKEN:
             return f"{name} broke: {event['what']}."
-    ended = sum(e["phase"] == END for e in seen)
-    if ended < len(began):
+    ended = [e["t"] for e in seen if e["phase"] == END]
+    if len(ended) < len(began):
         return f"{name} did not say that it ended well."
+    if source != "load" and not lost_power and ended[0] < end < float("inf"):
+        return f"{name} ended {end - ended[0]:.3f} s before the scenario did."
     return None
 
 

@@ -10,6 +10,7 @@ from lab import checks
 from lab.checks import judge
 from lab.checks.clocks import apart_ms
 from lab.checks.evidence import waited_ms
+from lab.evidence import Evidence
 
 PASSING = [
     pytest.param(name, args, events, id=f"{name}-{n}")
@@ -87,6 +88,61 @@ def test_an_observer_that_began_late_has_missed_the_beginning():
     events = [*examples["pass"][0], event(0.5, "lab", "moment", name="built")]
     assert verdict(one, *events, *seen("addresses", since=0.4))[0] == "pass"
     assert verdict(one, *events, *seen("addresses", since=0.7))[0] == "unknown"
+
+
+HEADS = event(0, "lab", "config", kernels=["h1", "a", "b"], hosts=["h1", "h2"])
+
+
+def fenced(*more):
+    events = [address(0, "a"), event(2, "a", "power", what="fenced"), address(3, "b")]
+    return verdict(checks.fenced_before_moved(), *events, HEADS, DOWN, *more)
+
+
+@pytest.mark.parametrize("source", ["addresses", "clock"])
+def test_an_observer_that_was_never_there_is_missed(source):
+    of = {"addresses": ("a", "b"), "clock": ("a", "b", "h1")}
+    whole = [e for s, places in of.items() for place in places for e in seen(s, place)]
+    assert fenced(*whole)[0] == "pass"
+    found, said = fenced(*[e for e in whole if (e["source"], e["where"]) != (source, "b")])
+    assert (found, said.startswith(f"No observer of the {source} of b was there.")) == (
+        "unknown", True
+    )  # fmt: skip
+
+
+def test_a_cable_that_was_not_recorded_is_missed():
+    one, (_, examples) = checks.one_asked_at_a_time(), EXAMPLES["one_asked_at_a_time"]
+    events = [*examples["pass"][0], HEADS, *seen("decoder")]
+    both = [*seen("capture", "h1"), *seen("capture", "h2")]
+    assert verdict(one, *events, *both)[0] == "pass"
+    assert verdict(one, *events, *seen("capture", "h1"))[0] == "unknown"
+
+
+def test_an_observer_that_ended_before_the_scenario_has_missed_its_end():
+    one, (_, examples) = checks.moved_to("10.0.0.1"), EXAMPLES["moved_to"]
+    early = [*examples["pass"][0], DOWN, *seen("addresses", "a1", until=500)]
+    assert verdict(one, *early)[0] == "unknown"
+    again = seen("addresses", "a1", since=510)
+    assert verdict(one, *early, *again)[0] == "unknown", "nobody looked for 10 s"
+    # A kernel without power has nothing to observe.
+    cut = event(500, "a1", "power", what="off", boot="")
+    assert verdict(one, *early, cut)[0] == "pass"
+    cut = event(500, "a1", "fault", name="power-cut", phase="begin")
+    assert verdict(one, *early, *again, cut)[0] == "pass"
+    cut = event(500, "a2", "fault", name="power-cut", phase="begin")
+    assert verdict(one, *early, cut)[0] == "unknown"
+
+
+def test_an_observer_that_breaks_before_it_began_has_broken():
+    timeline = timeline_of(*EXAMPLES["moved_to"][1]["pass"][0])
+    one = Evidence(timeline, "a1", "addresses")
+    one.broke("it could not read")
+    one.begin()
+    one.end()
+    one.broke("its end is over")
+    (finding,) = judge(timeline, [checks.moved_to("10.0.0.1")])
+    assert finding.verdict == "unknown"
+    assert "could not read" in finding.evidence
+    assert len(timeline.events("evidence")) == 3
 
 
 CLAIMS = {"one_owner_of_virtual_address()"}
@@ -192,7 +248,7 @@ def test_a_time_between_two_kernels_within_their_uncertainty_is_unknown(clocks, 
 def test_a_pass_within_the_uncertainty_is_unknown_too():
     events = [address(0, "p1"), *move(5.01, "p1", "p2"), *move(8.95, "p2", "p1")]
     one = checks.home_after_hold(VIRTUAL, 2.0)
-    of = [*all_seen(one), *events, fault(5), fault(6, "end"), ARRAY]
+    of = [*seen("addresses", "a1"), *events, fault(5), fault(6, "end"), ARRAY]
     assert verdict(one, *of, clock("a1", 40))[0] == "pass"
     assert verdict(one, *of, clock("a1", 60))[0] == "unknown"
 
