@@ -55,9 +55,7 @@ def _lost_power(timeline: Timeline, where: str) -> bool:
     return bool(cuts or timeline.events("power", where))
 
 
-def _gap(
-    seen: list[Event], source: str, begin: float, end: float, lost_power: bool
-) -> str | None:
+def _gap(seen: list[Event], source: str, begin: float, end: float, lost_power: bool) -> str | None:
     """What one observer may have missed from `begin` to `end`."""
     name = f"The observer of the {source} of {seen[0]['where']}"
     began = [e["t"] for e in seen if e["phase"] == BEGIN]

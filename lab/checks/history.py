@@ -76,10 +76,6 @@ def history(timeline: Timeline, host: str) -> Found:
     io = timeline.events("io", host)
     begins = [e["t"] for e in timeline.events("load", host) if e["phase"] == "begin"]
     outside = timeline.events("lun-file", host)
-    newest = [e["newest"] for e in timeline.events("recalled", host)]
-    told = [e["phase"] for e in timeline.events("load", host)]
-    if not newest and told and told[-1] == "begin":
-        newest = [BLANK]  # the load was cut off: any write may be one that it did not report
     total = Found()
     starts = begins or [ALWAYS]
     for at, begin in enumerate(starts):
@@ -87,7 +83,8 @@ def history(timeline: Timeline, host: str) -> Found:
         # A load's first operation begins no earlier than it; its read-back may come long after.
         until = NEVER if last else starts[at + 1]
         mine = [e for e in io if e["start"] < until and (at == 0 or e["start"] >= begin)]
-        blocks = _by_block(mine, outside if last else (), newest[-1] if newest else None)
+        newest = _newest(timeline, host, begin, until)
+        blocks = _by_block(mine, outside if last else (), newest)
         wrong: list[Wrong] = []
         for block, operations in sorted(blocks.items()):
             unread, found = judge_block(block, operations)
@@ -97,6 +94,16 @@ def history(timeline: Timeline, host: str) -> Found:
         total.lost += len({w.write or -w.block for w in wrong if w.kind != "torn"})
         total.wrong += wrong
     return total
+
+
+def _newest(timeline: Timeline, host: str, begin: float, until: float) -> int | None:
+    """The newest write that a load which was cut off had reported; None if the load ended well."""
+    recalled = [e for e in timeline.events("recalled", host) if begin <= e["t"] < until]
+    if recalled:
+        return int(recalled[-1]["newest"])
+    told = [e["phase"] for e in timeline.events("load", host) if begin <= e["t"] < until]
+    # Where it has no end, any write may be one that it did not report.
+    return BLANK if told and told[-1] == "begin" else None
 
 
 def _by_block(

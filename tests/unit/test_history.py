@@ -63,6 +63,20 @@ def test_a_load_that_ended_reported_all():
     assert [w.kind for w in past.wrong] == ["never written"]
 
 
+def test_only_the_load_that_was_cut_off_may_have_written_more_than_it_reported():
+    """The first one ended: what it did not write and its read found is none of its writes."""
+    found = event(2.0, "h1", "io", op="read", seq=9, block=5, start=1.5, status="ok")
+    first = [*load(0.5, 3.0), *cut_off((1, 1.0))[1:2], found]
+    second = [event(t + 4, "h1", kind, **more) for t, kind, more in (
+        (0.0, "load", {"phase": "begin", "name": "writer"}),
+        (1.0, "io", {"op": "write", "seq": 1, "block": 5, "start": 4.5, "status": "ok"}),
+    )]  # fmt: skip
+    recalled = event(6.0, "h1", "recalled", newest=1)
+    for more in ([], [recalled]):
+        past = history(timeline_of(*first, *second, *more), "h1")
+        assert [w.kind for w in past.wrong] == ["never written"]
+
+
 @pytest.mark.parametrize(
     ("expected", "operations"),
     [
