@@ -15,6 +15,8 @@ Need = tuple[str, str | None]
 BUSY_SHARE = 0.5
 """Beside four spinning processes a processor, other work keeps the lab's processes waiting for more
 than all of the time; on a quiet machine, for some hundredths of it (measured)."""
+TOO_BUSY = "The machine was too busy"
+"""What the evidence begins with where that makes a fail unknown."""
 _BUSY_SPAN_S = 0.5
 _MATTERS = 0.25
 """The part of a missed time that the machine must have taken to make the miss unknown."""
@@ -102,7 +104,7 @@ def machine_took(timeline: Timeline, since: float, until: float, missed_ms: floa
     waited = waited_ms(timeline, since, until)
     if waited and (waited >= missed_ms or waited >= _MATTERS * whole):
         return (
-            f"The machine was too busy: other work kept the lab waiting for a processor for "
+            f"{TOO_BUSY}: other work kept the lab waiting for a processor for "
             f"{waited:.0f} ms of these {whole:.0f} ms."
         )
     return None
@@ -125,6 +127,6 @@ def machine_busy(timeline: Timeline) -> str | None:
     if busy < _BUSY_SPAN_S:
         return None
     return (
-        f"The machine was too busy: in {busy:.1f} s of the run other work kept the lab waiting for "
+        f"{TOO_BUSY}: in {busy:.1f} s of the run other work kept the lab waiting for "
         f"a processor for {waited / 1000:.1f} s."
     )

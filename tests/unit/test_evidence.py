@@ -192,6 +192,16 @@ def test_a_stall_is_the_machines_if_the_lab_waited_for_it(limit, machine, expect
     assert ("The machine was too busy" in said) == (expected == "unknown")
 
 
+def test_a_load_that_was_cut_off_is_not_forgotten_when_the_next_one_begins():
+    """Its stall would be: nobody knows how long it had been going on."""
+    first = [*load(0, None), *[io(n / 10) for n in range(11)]]  # then nothing for 9 s
+    second = [*load(10, 12), *[io(10 + n / 10) for n in range(21)]]
+    one = checks.stall_below("h1", 500)
+    whole = seen("load", "h1")
+    assert verdict(one, *whole, *second)[0] == "pass"
+    assert verdict(one, *whole, *first, *second)[0] != "pass"
+
+
 TIMED = {name for name, (args, _) in EXAMPLES.items() if checks.FACTORIES[name](*args).timed}
 
 
