@@ -1,0 +1,50 @@
+"""What other work took of the processors: not what the lab's own short processes took."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from lab.observe import pressure
+
+STAT = """\
+cpu  1000 0 100 9000 50 10 5 20 0 0
+cpu0 100 0 10 900 5 1 0 2 0 0
+cpu1 900 0 90 8100 45 9 5 18 0 0
+intr 1
+"""
+BURN = "import time\nwhile time.process_time() < 0.3: pass"
+
+
+def test_only_the_processors_that_the_lab_may_use_count():
+    """Elsewhere on a large machine others may work as they like: the lab does not wait there."""
+    assert pressure.worked_of(STAT, {0}) == pytest.approx(1.13)
+    assert pressure.worked_of(STAT, {0, 1}) == pytest.approx(11.35)
+    assert pressure.worked_of(STAT.splitlines()[0], {0}) == pytest.approx(11.35), "no more is told"
+
+
+def test_what_a_process_did_that_began_and_ended_between_two_looks_is_the_labs_own(monkeypatch):
+    """A guest's processes are such: its kernel starts one on this machine for each of them."""
+    waits = pressure.Waits()
+    waits.since_last()
+    subprocess.run([sys.executable, "-I", "-S", "-c", BURN], check=True)
+    monkeypatch.setattr(pressure, "processors_worked_s", lambda: waits._worked + 0.4)
+    waits.since_last()
+    assert waits.others < 0.5
+
+
+def test_a_process_that_was_seen_before_it_ended_counts_once(monkeypatch):
+    """What it did is told by itself, and at its end by its parent again."""
+    children, worked = {1: 5.0, 2: 0.0}, {1: 7.0, 2: 3.0}
+    monkeypatch.setattr(pressure, "worked_s", lambda pid: worked.get(pid, 0.0))
+    monkeypatch.setattr(pressure, "children_s", lambda pid: children.get(pid, 0.0))
+    monkeypatch.setattr(pressure, "waited_s", lambda pid: 0.0)
+    monkeypatch.setattr(pressure, "processors_worked_s", lambda: 100.0)
+    waits = pressure.Waits()
+    waits._known = {1: (7.0, 0.0, 5.0), 2: (3.0, 0.0, 0.0)}
+    monkeypatch.setattr(pressure.Path, "iterdir", lambda self: [pressure.Path("/proc/1")])
+    children[1] = 8.25  # it ended after 0.25 s more
+    waits.since_last()
+    assert [ours for _, ours in waits._looks] == [0.25]
