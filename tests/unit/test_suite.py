@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from lab.cli.main import main
-from lab.cli.suite import columns
-from lab.errors import BadInput
+from lab.cli.suite import _pytest, columns
+from lab.errors import BadInput, LabError
 from lab.suite import records, reports, running
 from lab.suite.cells import Absent, Cell, Selection, choose, parse_shard, share, turns
 
@@ -112,6 +112,27 @@ def test_exit_codes(suite, verdicts, code):
     for cell, verdict in zip((CELL, OTHER), verdicts, strict=False):
         suite.add(record(cell, verdict))
     assert records.exit_code(suite.outcomes()) == code
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "status", "code"),
+    [
+        (("pass", "pass"), 0, 0), (("pass", "pass"), 1, None), (("pass", "fail"), 1, 1),
+        (("pass", "pass"), 5, None), (("flaky", "pass"), 1, 0), (("pass", ""), 0, 4),
+    ],
+)  # fmt: skip
+def test_an_error_of_pytest_beside_cells_that_all_passed_is_no_pass(
+    monkeypatch, suite, verdicts, status, code
+):
+    for cell, verdict in zip((CELL, OTHER), verdicts, strict=True):
+        for one in {"flaky": ("fail", "pass"), "": ()}.get(verdict, (verdict,)):
+            suite.add(record(cell, one))
+    monkeypatch.setattr("pytest.main", lambda argv: status)
+    if code is None:
+        with pytest.raises(LabError, match=f"pytest ended with status {status}"):
+            _pytest([], suite, allow_flaky=True, as_json=False)
+    else:
+        assert _pytest([], suite, allow_flaky=True, as_json=False) == code
 
 
 def test_what_lacked_before_is_not_flaky(suite):
