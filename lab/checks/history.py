@@ -132,9 +132,11 @@ def _allow(blocks: dict[int, list[Operation]], newest: int) -> None:
     for operations in blocks.values():
         last = max((o.end for o in operations if o.op == "write"), default=ALWAYS)
         reported = {o.value for o in operations if o.op == "write"}
+        # Of several in flight, one with a lower number may end later: but not of the same block.
+        since = min([newest, max((v for v in reported if isinstance(v, int)), default=BLANK)])
         unreported = {
             o.value for o in operations
-            if o.op == "read" and isinstance(o.value, int) and o.value > newest
+            if o.op == "read" and isinstance(o.value, int) and o.value > since
         } - reported  # fmt: skip
         operations += [Operation("write", v, last, NEVER, False) for v in unreported]
 

@@ -57,6 +57,15 @@ def test_what_a_load_that_was_cut_off_did_not_report():
     assert [w.kind for w in past.wrong] == ["lost"]  # 4 was acknowledged, and 3 is older
 
 
+def test_what_was_in_flight_when_the_power_went_may_have_a_lower_number_than_the_last_report():
+    ended = event(8.0, "h1", "load", phase="end", name="writer")
+    recalled = event(8.5, "h1", "recalled", newest=20)
+    past = history(timeline_of(*cut_off((1, 1.0), (2, 2.0)), ended, recalled), "h1")
+    assert past.wrong == []  # write 3 was not reported
+    past = history(timeline_of(*cut_off((1, 1.0), (4, 2.0)), ended, recalled), "h1")
+    assert [w.kind for w in past.wrong] == ["never written"]  # 3 cannot come after 4
+
+
 def test_a_load_that_ended_reported_all():
     ended = event(8.0, "h1", "load", phase="end", name="writer")
     past = history(timeline_of(*cut_off((1, 1.0), (2, 2.0)), ended), "h1")
