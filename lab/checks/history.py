@@ -10,7 +10,7 @@ touch). Two holds must not overlap, and no touch may lie within the hold of anot
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -227,6 +227,6 @@ def _unread(acked: list[Operation], reads: list[Operation]) -> int:
     starts, unread = [o.start for o in reads], 0
     for at, write in enumerate(acked):
         until = acked[at + 1].start if at + 1 < len(acked) else NEVER
-        first = bisect_right(starts, write.end - 1e-9)
+        first = bisect_left(starts, write.end)
         unread += not (first < len(reads) and starts[first] <= until)
     return unread

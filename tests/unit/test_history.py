@@ -107,6 +107,13 @@ def test_what_it_may_not(expected, operations):
     assert (wrong.kind, wrong.block, others) == (expected, 5, [])
 
 
+def test_a_read_that_began_as_its_write_ended_has_read_it_back():
+    """Also in Unix seconds, of which a float tells no billionths."""
+    now = 1_800_000_000.125
+    assert judge_block(5, [write(1, now - 1, now), read(1, now, now + 1)]) == (0, [])
+    assert judge_block(5, [write(1, now - 1, now), read(1, now - 0.5, now + 1)]) == (1, [])
+
+
 def test_what_nobody_read_back_is_counted():
     assert judge_block(5, [write(1, 0, 1), read(1, 2, 3), write(2, 4, 5)])[0] == 1
     assert judge_block(5, [write(1, 0, 1), write(2, 4, 5), read(2, 6, 7)])[0] == 1
