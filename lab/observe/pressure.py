@@ -3,10 +3,10 @@
 It runs in the sandbox, whose /proc has the lab's processes only. Each line of output is one JSON
 object: {"since", "t", "waited_ms", "others"}, Unix seconds, for a time in which the lab's processes
 waited for a processor. `others` is the part of the processors' work that was not the lab's, and
-`waited_ms` is that part of what all of the lab's processes waited together: they also wait for each
-other, and that is not the machine's doing. If this program itself was woken late, it tells that. A
-time in which nobody waited is not told. At the end of its input it says {"end": true}. Standard
-library only.
+`waited_ms` is that part of what all of the lab's processes waited together, but no more than others
+worked: the lab's also wait for each other, and that is not the machine's doing. If this program
+itself was woken late, it tells that. A time in which nobody waited is not told. At the end of its
+input it says {"end": true}. Standard library only.
 """
 
 from __future__ import annotations
@@ -106,6 +106,8 @@ class Waits:
         ours += max(0.0, ended - sum(worked + children for worked, _, children in gone))
         first, self._known = not self._known, now
         all_worked = processors_worked_s()
+        # What many wait together counts once: none was kept for longer than others worked.
+        waited = min(waited, all_worked - self._worked)
         if not first:
             self._looks.append((all_worked - self._worked, ours))
         self._worked = all_worked

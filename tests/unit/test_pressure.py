@@ -48,3 +48,23 @@ def test_a_process_that_was_seen_before_it_ended_counts_once(monkeypatch):
     children[1] = 8.25  # it ended after 0.25 s more
     waits.since_last()
     assert [ours for _, ours in waits._looks] == [0.25]
+
+
+@pytest.mark.parametrize(("theirs", "least", "most"), [(0.004, 0, 5), (0.16, 100, 200)])
+def test_many_processes_that_wait_for_each_other_are_not_kept_waiting_by_others(
+    monkeypatch, theirs, least, most
+):
+    """Others cannot keep the lab waiting for longer than they work."""
+    worked, waited, total = dict.fromkeys(range(1, 41), 0.0), 0.0, 5.0
+    monkeypatch.setattr(pressure, "worked_s", lambda pid: worked[pid])
+    monkeypatch.setattr(pressure, "waited_s", lambda pid: waited)
+    monkeypatch.setattr(pressure, "children_s", lambda pid: 0.0)
+    monkeypatch.setattr(pressure, "processors_worked_s", lambda: total)
+    paths = [pressure.Path(f"/proc/{pid}") for pid in worked]
+    monkeypatch.setattr(pressure.Path, "iterdir", lambda self: paths)
+    waits = pressure.Waits()
+    waits.since_last()
+    # Two processors, for a tenth of a second: what others did not take, the 40 had.
+    total, waited = total + 0.2, 0.095
+    worked = dict.fromkeys(worked, (0.2 - theirs) / 40)
+    assert least <= waits.since_last() <= most
