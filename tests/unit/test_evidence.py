@@ -216,9 +216,29 @@ def test_what_is_late_on_a_busy_machine_is_unknown_and_what_is_wrong_is_not():
             for share, counts in ((0.2, False), (0.8, True)):
                 waits = [busy(t / 10, (t + 1) / 10, share * 100) for t in range(20, 50)]
                 expected = "unknown" if counts and name in TIMED else "fail"
-                if name != "stall_below":
+                if name not in ("stall_below", "kernel_quiet"):  # each by what it saw
                     found = verdict(one, *all_seen(one), *events, *waits)
                     assert found[0] == expected, (name, share)
+
+
+@pytest.mark.parametrize(
+    ("line", "on_busy"),
+    [
+        ("BUG: kernel NULL pointer dereference, address: 0", "fail"),
+        ("kernel BUG at drivers/target/target_core_transport.c:900!", "fail"),
+        ("WARNING: CPU: 0 PID: 7 at lib/list_debug.c:51", "fail"),
+        ("Kernel panic - not syncing: Fatal exception", "fail"),
+        ("I/O error, dev sda, sector 8", "unknown"),
+        ("INFO: task dd:99 blocked for more than 10 seconds.", "unknown"),
+        ("watchdog: BUG: soft lockup - CPU#0 stuck for 26s!", "unknown"),
+    ],
+)
+def test_a_bug_of_a_kernel_is_no_business_of_the_machine(line, on_busy):
+    said = event(3, "a1", "kernel-message", line=line)
+    assert verdict(checks.kernel_quiet(), said)[0] == "fail"
+    assert verdict(checks.kernel_quiet(), said, busy(3, 3.6, 600))[0] == on_busy
+    late = event(2, "a1", "kernel-message", line="I/O error, dev sda")
+    assert verdict(checks.kernel_quiet(), late, said, busy(3, 3.6, 600))[0] == on_busy
 
 
 def test_a_moment_of_business_excuses_nothing():
