@@ -28,11 +28,11 @@ class Evidence:
 
     def __init__(self, timeline: Timeline, where: str, source: str) -> None:
         self._timeline, self._where, self._source = timeline, where, source
-        self.open = False
+        self.open = self._over = False
 
     def begin(self, *, t: float | None = None) -> None:
         """From now on (or `t`, Unix seconds) it sees."""
-        self.open = True
+        self.open, self._over = True, False
         self._add(BEGIN, t)
 
     def gap(self, what: str, *, since: float | None = None, t: float | None = None) -> None:
@@ -44,15 +44,18 @@ class Evidence:
         self._add(GAP, t, **more)
 
     def broke(self, what: str) -> None:
-        """It sees nothing more, and what it has seen may not be all."""
-        if self.open:
-            self.open = False
+        """It sees nothing more, and what it has seen may not be all.
+
+        This holds before begin() too. Nothing happens if it has ended or broken before.
+        """
+        if not self._over:
+            self.open, self._over = False, True
             self._add(BROKEN, None, what=what)
 
     def end(self) -> None:
         """It has seen everything to its end. Nothing happens if it has ended or broken before."""
         if self.open:
-            self.open = False
+            self.open, self._over = False, True
             self._add(END, None)
 
     def _add(self, phase: str, t: float | None, **more: object) -> None:

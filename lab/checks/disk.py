@@ -28,7 +28,8 @@ class Gap:
 
 @dataclass(frozen=True)
 class Interval:
-    """A time of load; `ended` is False if no end was recorded and `end` is the run's last event."""
+    """A time of load; `ended` is False if no end was recorded: then `end` is the run's last event,
+    or the last I/O before the next load."""
 
     begin: float
     end: float
@@ -51,6 +52,10 @@ def load_intervals(timeline: Timeline, host: str) -> list[Interval]:
     for event in timeline.events("load", host):
         name = event.get("name", "")
         if event["phase"] == "begin":
+            if name in open_at:  # the one before was cut off, nobody knows when
+                begin = open_at[name]
+                seen = [e["t"] for e in timeline.events("io", host) if begin < e["t"] < event["t"]]
+                found.append(Interval(begin, max(seen, default=begin), False))
             open_at[name] = event["t"]
         elif name in open_at:
             found.append(Interval(open_at.pop(name), event["t"], True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lab.checks.moments import scenario_end, time_of
+from lab.checks.portals import config
 from lab.evidence import BEGIN, BROKEN, END, EVIDENCE, GAP
 from lab.timeline import BUILT, Event, Timeline
 
@@ -14,6 +15,8 @@ Need = tuple[str, str | None]
 BUSY_SHARE = 0.5
 """Beside four spinning processes a processor, other work keeps the lab's processes waiting for more
 than all of the time; on a quiet machine, for some hundredths of it (measured)."""
+TOO_BUSY = "The machine was too busy"
+"""What the evidence begins with where that makes a fail unknown."""
 _BUSY_SPAN_S, _BUSY_PART = 0.5, 0.05
 LOADS = ("load", "swaps")
 """What begins when the scenario starts it, not with the lab."""
@@ -29,18 +32,34 @@ def missing(timeline: Timeline, needs: Iterable[Need]) -> str | None:
     begin, end = time_of(timeline, BUILT) or 0.0, scenario_end(timeline)
     events = timeline.events(EVIDENCE)
     for source, place in needs:
-        at = f" of {place}" if place else ""
         seen = [e for e in events if e["source"] == source and place in (None, e["where"])]
-        if not seen:
+        places = {e["where"] for e in seen}
+        absent = ({place} if place else _places(timeline, source)) - places
+        if absent or not seen:
+            at = f" of {min(absent)}" if absent else ""
             return f"No observer of the {source}{at} was there."
-        for where in sorted({e["where"] for e in seen}):
-            gap = _gap([e for e in seen if e["where"] == where], source, begin, end)
+        for where in sorted(places):
+            here = [e for e in seen if e["where"] == where]
+            gap = _gap(here, source, begin, end, _lost_power(timeline, where))
             if gap:
                 return gap
     return None
 
 
-def _gap(seen: list[Event], source: str, begin: float, end: float) -> str | None:
+def _places(timeline: Timeline, source: str) -> set[str]:
+    """Where the lab as it was configured has something for an observer of `source` to see."""
+    facts = config(timeline)
+    hosts, kernels = set(facts.get("hosts", ())), set(facts.get("kernels", ()))
+    return {"capture": hosts, "clock": kernels, "addresses": kernels - hosts}.get(source, set())
+
+
+def _lost_power(timeline: Timeline, where: str) -> bool:
+    """Whether the kernel there lost its power: then there was nothing to see for a while."""
+    cuts = [e for e in timeline.events("fault", where) if e["name"] == "power-cut"]
+    return bool(cuts or timeline.events("power", where))
+
+
+def _gap(seen: list[Event], source: str, begin: float, end: float, lost_power: bool) -> str | None:
     """What one observer may have missed from `begin` to `end`."""
     name = f"The observer of the {source} of {seen[0]['where']}"
     began = [e["t"] for e in seen if e["phase"] == BEGIN]
@@ -54,9 +73,11 @@ def _gap(seen: list[Event], source: str, begin: float, end: float) -> str | None
             return f"{name} had a gap: {event['what']}."
         if event["phase"] == BROKEN:
             return f"{name} broke: {event['what']}."
-    ended = sum(e["phase"] == END for e in seen)
-    if ended < len(began):
+    ended = [e["t"] for e in seen if e["phase"] == END]
+    if len(ended) < len(began):
         return f"{name} did not say that it ended well."
+    if source not in LOADS and not lost_power and ended[0] < end < float("inf"):
+        return f"{name} ended {end - ended[0]:.3f} s before the scenario did."
     return None
 
 
@@ -85,7 +106,7 @@ def machine_took(timeline: Timeline, since: float, until: float, missed_ms: floa
     waited = waited_ms(timeline, since, until)
     if waited and (waited >= missed_ms or waited >= _MATTERS * whole):
         return (
-            f"The machine was too busy: other work kept the lab waiting for a processor for "
+            f"{TOO_BUSY}: other work kept the lab waiting for a processor for "
             f"{waited:.0f} ms of these {whole:.0f} ms."
         )
     return None
@@ -110,6 +131,6 @@ def machine_busy(timeline: Timeline) -> str | None:
     if busy < max(_BUSY_SPAN_S, _BUSY_PART * (last - begin) if begin else 0.0):
         return None
     return (
-        f"The machine was too busy: in {busy:.1f} s of the run other work kept the lab waiting for "
+        f"{TOO_BUSY}: in {busy:.1f} s of the run other work kept the lab waiting for "
         f"a processor for {waited / 1000:.1f} s."
     )

@@ -10,7 +10,7 @@ touch). Two holds must not overlap, and no touch may lie within the hold of anot
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -76,10 +76,6 @@ def history(timeline: Timeline, host: str) -> Found:
     io = timeline.events("io", host)
     begins = [e["t"] for e in timeline.events("load", host) if e["phase"] == "begin"]
     outside = timeline.events("lun-file", host)
-    newest = [e["newest"] for e in timeline.events("recalled", host)]
-    told = [e["phase"] for e in timeline.events("load", host)]
-    if not newest and told and told[-1] == "begin":
-        newest = [BLANK]  # the load was cut off: any write may be one that it did not report
     total = Found()
     starts = begins or [ALWAYS]
     for at, begin in enumerate(starts):
@@ -87,7 +83,8 @@ def history(timeline: Timeline, host: str) -> Found:
         # A load's first operation begins no earlier than it; its read-back may come long after.
         until = NEVER if last else starts[at + 1]
         mine = [e for e in io if e["start"] < until and (at == 0 or e["start"] >= begin)]
-        blocks = _by_block(mine, outside if last else (), newest[-1] if newest else None)
+        newest = _newest(timeline, host, begin, until)
+        blocks = _by_block(mine, outside if last else (), newest)
         wrong: list[Wrong] = []
         for block, operations in sorted(blocks.items()):
             unread, found = judge_block(block, operations)
@@ -97,6 +94,16 @@ def history(timeline: Timeline, host: str) -> Found:
         total.lost += len({w.write or -w.block for w in wrong if w.kind != "torn"})
         total.wrong += wrong
     return total
+
+
+def _newest(timeline: Timeline, host: str, begin: float, until: float) -> int | None:
+    """The newest write that a load which was cut off had reported; None if the load ended well."""
+    recalled = [e for e in timeline.events("recalled", host) if begin <= e["t"] < until]
+    if recalled:
+        return int(recalled[-1]["newest"])
+    told = [e["phase"] for e in timeline.events("load", host) if begin <= e["t"] < until]
+    # Where it has no end, any write may be one that it did not report.
+    return BLANK if told and told[-1] == "begin" else None
 
 
 def _by_block(
@@ -125,9 +132,11 @@ def _allow(blocks: dict[int, list[Operation]], newest: int) -> None:
     for operations in blocks.values():
         last = max((o.end for o in operations if o.op == "write"), default=ALWAYS)
         reported = {o.value for o in operations if o.op == "write"}
+        # Of several in flight, one with a lower number may end later: but not of the same block.
+        since = min([newest, max((v for v in reported if isinstance(v, int)), default=BLANK)])
         unreported = {
             o.value for o in operations
-            if o.op == "read" and isinstance(o.value, int) and o.value > newest
+            if o.op == "read" and isinstance(o.value, int) and o.value > since
         } - reported  # fmt: skip
         operations += [Operation("write", v, last, NEVER, False) for v in unreported]
 
@@ -218,6 +227,6 @@ def _unread(acked: list[Operation], reads: list[Operation]) -> int:
     starts, unread = [o.start for o in reads], 0
     for at, write in enumerate(acked):
         until = acked[at + 1].start if at + 1 < len(acked) else NEVER
-        first = bisect_right(starts, write.end - 1e-9)
+        first = bisect_left(starts, write.end)
         unread += not (first < len(reads) and starts[first] <= until)
     return unread

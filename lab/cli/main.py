@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,6 +45,8 @@ app.command()(selftest)
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as a shell has it: 128 and the signal's number."""
+UNREAD = 128 + signal.SIGPIPE
+"""The exit code where the reader of the output has gone: the verdict may not have been told."""
 _DEMO = ("port-redirection", "port-takeover", "virtual-port-reassignment")
 _out = Console(highlight=False)
 
@@ -244,7 +247,7 @@ def main() -> None:
     except BrokenPipeError:
         # The reader has closed the pipe. The interpreter must not complain when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
+        status = UNREAD
     except OSError as refused:
         print(f"lab: {refused}", file=sys.stderr)
         status = LabError.exit_code

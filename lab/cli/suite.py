@@ -127,9 +127,12 @@ def _pytest(argv: list[str], suite: records.Suite, allow_flaky: bool, as_json: b
         print((suite.folder / records.SUITE).read_text(), end="")
     if status == pytest.ExitCode.INTERRUPTED and not any(a == "-x" for a in argv):
         return _INTERRUPTED
-    if status not in (0, 1, pytest.ExitCode.INTERRUPTED):
+    outcomes = suite.outcomes()
+    # A test fails because of its cell, or because something else broke.
+    broke = status == 1 and all(one.verdict == "pass" for one in outcomes)
+    if broke or status not in (0, 1, pytest.ExitCode.INTERRUPTED):
         raise LabError(f"{suite.folder}: pytest ended with status {int(status)}; see above")
-    return records.exit_code(suite.outcomes(), allow_flaky)
+    return records.exit_code(outcomes, allow_flaky)
 
 
 def _workers(jobs: str) -> int:

@@ -181,18 +181,22 @@ class LabHost:
         session = self.session("before")
         if self._writer:
             self._writer.close()
-        # Each load writes other content; else an old load could hide a lost write of a new one.
-        self._loads += 1
         place = [*self.lab.hosts].index(self.name)
-        seed = self.lab.seed * 1_000_003 + place * 1009 + self._loads
         self._writer = Writer(
             self.runner, self.lab.timeline, self.lab.folder.logs,
-            program=self.initiator.writer(session), blocks=blocks, seed=seed % 2**64,
+            program=self.initiator.writer(session), blocks=blocks, seed=self._next_seed(),
             durable=durable, first=place * blocks,  # beside other hosts, if the disk is shared
             size=size, depth=depth, rate=rate,
         )  # fmt: skip
         self._files[self.name] = self._writer, self._file(session.target)
         self._writer.start()
+
+    def _next_seed(self) -> int:
+        """The seed of one more load. Each load writes other content; else an old load could hide a
+        lost write of a new one."""
+        self._loads += 1
+        place = [*self.lab.hosts].index(self.name)
+        return (self.lab.seed * 1_000_003 + place * 1009 + self._loads) % 2**64
 
     @property
     def writer(self) -> Writer:
@@ -235,10 +239,10 @@ class LabHost:
                 f"{self.name}.{disk.device}": Writer(
                     self.runner, self.lab.timeline, self.lab.folder.logs,
                     program=self.initiator.writer(replace(session, device=disk.device)),
-                    blocks=256, seed=self.lab.seed * 1_000_003 + number,
+                    blocks=256, seed=self._next_seed(),
                     name=f"{self.name}.{disk.device}",
                 )
-                for number, (session, disk) in enumerate(disks, 1)
+                for session, disk in disks
             },
             self.session,
         )  # fmt: skip

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from lab.commands import Runner
-from lab.errors import LabError
+from lab.errors import CommandFailed, LabError, WaitTimeout
 from lab.evidence import Evidence
 from lab.observe.addresses import is_local
 from lab.timeline import Timeline
@@ -98,9 +98,13 @@ class GuestAddressWatcher:
         status = self._process.poll()
         if status is None:
             return False
-        with contextlib.suppress(LabError):
+        try:
             self._runner.run(["true"], seconds=5.0)
-            self._evidence.broke(f"ip monitor ended (status {status}) before it was asked to")
+        except (CommandFailed, WaitTimeout):
+            pass  # the guest is there, but busy
+        except LabError:
+            return True
+        self._evidence.broke(f"ip monitor ended (status {status}) before it was asked to")
         return True
 
     def _catch_up(self) -> None:

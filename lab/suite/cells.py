@@ -131,7 +131,23 @@ def choose(chosen: Selection) -> tuple[list[Cell], list[Absent]]:
     if not cells:
         why = f": {absent[0].reason}" if absent else ""
         raise BadInput(f"no cell is left by these filters{why}; `lab suite list` shows all")
+    _check_names(cells)
     return cells, absent
+
+
+def _check_names(cells: Iterable[Cell]) -> None:
+    """Raise BadInput if two cells have one name: the record of one would be taken for the other's.
+
+    FILE.py:name loses its folder in it.
+    """
+    found: dict[str, Cell] = {}
+    for cell in cells:
+        same = found.setdefault(cell.id, cell)
+        if same != cell:
+            raise BadInput(
+                f"{same.scenario} and {cell.scenario} have one name in a suite, {cell.id}; rename "
+                "one of them, or its file"
+            )
 
 
 def why_not(one: Scenario, cell: Cell) -> str:

@@ -17,6 +17,9 @@ from lab.suite import records
 
 SIGNIFICANT = 0.05
 """A change of stalls counts if chance alone makes one as large less often than this."""
+NOT_RUN = "not run"
+_RANKS = {"pass": 0, "flaky": 1, "missing": 2, "bad-input": 2, NOT_RUN: 2, "unknown": 2, "fail": 3}
+"""How bad a verdict is."""
 _EXACT = 5000
 """With up to so many ways to divide the samples, all are looked at; else a normal approximation."""
 
@@ -43,8 +46,8 @@ def load(folder: Path) -> dict[str, Seen]:
     found: dict[str, Seen] = defaultdict(lambda: Seen(Counter(), defaultdict(list)))
     if (folder / records.SUITE).exists():
         for one in records.read(folder).outcomes():
-            if one.tries:
-                _note(found[one.cell.kind], one.verdict, one.tries[-1].stall_ms)
+            stalls = one.tries[-1].stall_ms if one.tries else {}
+            _note(found[one.cell.kind], one.verdict or NOT_RUN, stalls)
         return dict(found)
     try:
         result: dict[str, Any] = json.loads((folder / "result.json").read_text())
@@ -72,17 +75,24 @@ def compare(old: dict[str, Seen], new: dict[str, Seen]) -> list[Change]:
     changes += [Change(kind, "is only in the second", False) for kind in new.keys() - old.keys()]
     for kind in old.keys() & new.keys():
         before, after = old[kind], new[kind]
-        if set(before.verdicts) != set(after.verdicts):
-            worse = set(before.verdicts) == {"pass"}
+        was, now = _ranks(before), _ranks(after)
+        more = p_value(was, now) < SIGNIFICANT
+        if more or set(before.verdicts) != set(after.verdicts):
+            worse = max(now) > max(was) or min(now) > min(was)
+            worse = worse or (more and sum(now) / len(now) > sum(was) / len(was))
             changes.append(Change(kind, f"{_told(before)} → {_told(after)}", worse))
         for host in sorted(before.stalls.keys() & after.stalls.keys()):
             first, second = before.stalls[host], after.stalls[host]
             chance = p_value(first, second)
             if chance < SIGNIFICANT:
-                was, now = median(first), median(second)
-                what = f"stall of {host}: median {was:.1f} → {now:.1f} ms (p = {chance:.3f})"
-                changes.append(Change(kind, what, now > was))
+                old_ms, new_ms = median(first), median(second)
+                what = f"stall of {host}: median {old_ms:.1f} → {new_ms:.1f} ms (p = {chance:.3f})"
+                changes.append(Change(kind, what, new_ms > old_ms))
     return sorted(changes, key=lambda one: (not one.worse, one.kind, one.what))
+
+
+def _ranks(seen: Seen) -> list[int]:
+    return [_RANKS.get(verdict, 2) for verdict, n in seen.verdicts.items() for _ in range(n)]
 
 
 def _told(seen: Seen) -> str:

@@ -153,11 +153,13 @@ def make(folder: Path, cells: Iterable[Cell], absent: Iterable[Absent], seed: in
 
 
 def exit_code(outcomes: Iterable[Outcome], allow_flaky: bool = False) -> int:
-    """The exit code of a suite. A cell that has not run counts as unknown."""
-    found = {one.verdict or "unknown" for one in outcomes}
-    if allow_flaky:
-        found.discard("flaky")
-    return next((code for verdict, code in EXIT_CODES.items() if verdict in found), 0)
+    """The exit code of a suite. A cell that has not run counts as unknown, and so does no cell."""
+    found = {one.verdict for one in outcomes}
+    good = {"pass", "flaky"} if allow_flaky else {"pass"}
+    if found and found <= good:
+        return 0
+    known = (code for verdict, code in EXIT_CODES.items() if verdict in found - good)
+    return next(known, EXIT_CODES["unknown"])
 
 
 def durations() -> dict[str, dict[str, float]]:

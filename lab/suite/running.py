@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.errors import BadInput, Missing
+from lab.run.run import exit_code
 from lab.suite.cells import Cell
 from lab.suite.records import RAN, Record, Suite, bound, durations, trim, turn_of
 
@@ -136,9 +137,12 @@ def judged(status: int, out: str, err: str) -> dict[str, Any]:
     except ValueError:
         return {"verdict": "unknown", "why": why}
     stalls = result.get("measures", {}).get("stall_ms") or {}
+    verdict, said = result["verdict"], broken(result["checks"])
+    if status != exit_code([verdict]):  # it printed its result, and then something went wrong
+        verdict, said = "unknown", f"{why}\n{said}".strip()
     return {
-        "verdict": result["verdict"],
-        "why": broken(result["checks"]),
+        "verdict": verdict,
+        "why": said,
         "stall_ms": stalls,
         "slack_ms": slack(result["checks"], stalls),
         "versions": {name: str(value) for name, value in result.get("versions", {}).items()},

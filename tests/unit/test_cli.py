@@ -1,5 +1,7 @@
 """What the commands say of themselves."""
 
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,3 +85,20 @@ def test_ctrl_c(lab, monkeypatch):
     status, out, err = lab("list")
     assert (status, out) == (130, "")
     assert err == "lab: interrupted; everything it started is gone\n"
+
+
+CLOSED = """
+from lab.cli import main as command
+def app(**_):
+    print("x" * 100_000, flush=True)
+command.app = app
+command.main()
+"""
+
+
+def test_a_reader_that_closed_the_pipe_is_no_success():
+    """The verdict was not told, and with `pipefail` the status is all that is left of a fail."""
+    with subprocess.Popen([sys.executable, "-c", CLOSED], stdout=subprocess.PIPE) as ran:
+        assert ran.stdout
+        ran.stdout.close()
+        assert ran.wait(20) == 128 + signal.SIGPIPE

@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -55,6 +56,34 @@ def test_a_pass_that_fails_is_a_regression(tmp_path):
     assert (change.worse, change.what) == (True, "1 pass → 1 fail")
     (change,) = compare.compare(compare.load(other), compare.load(one))
     assert not change.worse
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "worse"),
+    [
+        (["pass"], ["fail"], [True]),
+        (["flaky"], ["fail"], [True]),
+        (["unknown"], ["fail"], [True]),
+        (["fail"], ["unknown"], [False]),
+        (["pass", "fail"], ["fail", "fail"], [True]),
+        (["pass", "fail"], ["pass", "pass"], [False]),
+        (["pass", "unknown"], ["pass", "fail"], [True]),
+        (["pass"] * 9 + ["fail"], ["pass"] + ["fail"] * 9, [True]),
+        (["pass"] + ["fail"] * 9, ["pass"] * 9 + ["fail"], [False]),
+        (["pass"] * 9 + ["fail"], ["pass"] * 8 + ["fail"] * 2, []),
+        (["pass"], ["missing"], [True]),
+    ],
+)
+def test_which_changes_of_verdicts_are_regressions(before, after, worse):
+    old, new = ({"k": compare.Seen(Counter(of), {})} for of in (before, after))
+    assert [one.worse for one in compare.compare(old, new)] == worse
+
+
+def test_a_cell_that_did_not_run_is_a_regression(tmp_path):
+    one = suite(tmp_path / "one", [10.0])
+    lost = records.make(tmp_path / "lost", [CELL], [], 1)
+    (change,) = compare.compare(compare.load(one), compare.load(lost.folder))
+    assert (change.worse, change.what) == (True, "1 pass → 1 not run")
 
 
 def test_runs_can_be_compared_with_suites(tmp_path):

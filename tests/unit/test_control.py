@@ -23,6 +23,7 @@ BLIND = finding("moved_to(10.0.0.1, p2)", "unknown")
 QUIET = finding("kernel_quiet()", "pass")
 STALL = finding("stall_below(h1, 1000)", "fail")
 LATE = finding("reached()", "fail")
+BUSY = BLIND | {"evidence": "The machine was too busy: in 3.0 s of the run … It is on p1."}
 BROKE = finding("completed", "unknown")
 ALONG = {"stall_below": "its host waits"}
 
@@ -45,6 +46,7 @@ ALONG = {"stall_below": "its host waits"}
         (fails("moved_to"), [FAILS, finding("kernel_quiet()", "unknown")], Caught.UNJUDGED),
         (blinds("moved_to", cut="x"), [BLIND, QUIET], Caught.YES),
         (blinds("moved_to", cut="x"), [BLIND, BROKE], Caught.YES),  # a broken observer may say so
+        (blinds("moved_to", cut="x"), [BUSY, QUIET], Caught.UNJUDGED),  # not by what was cut
         (blinds("moved_to", cut="x"), [PASSES, QUIET], Caught.MISSED),
         (blinds("moved_to", cut="x"), [FAILS, QUIET], Caught.MISSED),
         (blinds("moved_to", cut="x"), [BLIND, STALL], Caught.MISSED),

@@ -10,6 +10,7 @@ from lab import checks
 from lab.checks import judge
 from lab.checks.clocks import apart_ms
 from lab.checks.evidence import waited_ms
+from lab.evidence import Evidence
 
 PASSING = [
     pytest.param(name, args, events, id=f"{name}-{n}")
@@ -89,6 +90,61 @@ def test_an_observer_that_began_late_has_missed_the_beginning():
     assert verdict(one, *events, *seen("addresses", since=0.7))[0] == "unknown"
 
 
+HEADS = event(0, "lab", "config", kernels=["h1", "a", "b"], hosts=["h1", "h2"])
+
+
+def fenced(*more):
+    events = [address(0, "a"), event(2, "a", "power", what="fenced"), address(3, "b")]
+    return verdict(checks.fenced_before_moved(), *events, HEADS, DOWN, *more)
+
+
+@pytest.mark.parametrize("source", ["addresses", "clock"])
+def test_an_observer_that_was_never_there_is_missed(source):
+    of = {"addresses": ("a", "b"), "clock": ("a", "b", "h1")}
+    whole = [e for s, places in of.items() for place in places for e in seen(s, place)]
+    assert fenced(*whole)[0] == "pass"
+    found, said = fenced(*[e for e in whole if (e["source"], e["where"]) != (source, "b")])
+    assert (found, said.startswith(f"No observer of the {source} of b was there.")) == (
+        "unknown", True
+    )  # fmt: skip
+
+
+def test_a_cable_that_was_not_recorded_is_missed():
+    one, (_, examples) = checks.one_asked_at_a_time(), EXAMPLES["one_asked_at_a_time"]
+    events = [*examples["pass"][0], HEADS, *seen("decoder")]
+    both = [*seen("capture", "h1"), *seen("capture", "h2")]
+    assert verdict(one, *events, *both)[0] == "pass"
+    assert verdict(one, *events, *seen("capture", "h1"))[0] == "unknown"
+
+
+def test_an_observer_that_ended_before_the_scenario_has_missed_its_end():
+    one, (_, examples) = checks.moved_to("10.0.0.1"), EXAMPLES["moved_to"]
+    early = [*examples["pass"][0], DOWN, *seen("addresses", "a1", until=500)]
+    assert verdict(one, *early)[0] == "unknown"
+    again = seen("addresses", "a1", since=510)
+    assert verdict(one, *early, *again)[0] == "unknown", "nobody looked for 10 s"
+    # A kernel without power has nothing to observe.
+    cut = event(500, "a1", "power", what="off", boot="")
+    assert verdict(one, *early, cut)[0] == "pass"
+    cut = event(500, "a1", "fault", name="power-cut", phase="begin")
+    assert verdict(one, *early, *again, cut)[0] == "pass"
+    cut = event(500, "a2", "fault", name="power-cut", phase="begin")
+    assert verdict(one, *early, cut)[0] == "unknown"
+
+
+def test_an_observer_that_breaks_before_it_began_has_broken():
+    timeline = timeline_of(*EXAMPLES["moved_to"][1]["pass"][0])
+    one = Evidence(timeline, "a1", "addresses")
+    one.broke("it could not read")
+    one.begin()
+    one.end()
+    one.broke("its end is over")
+    (finding,) = judge(timeline, [checks.moved_to("10.0.0.1")])
+    assert finding.verdict == "unknown"
+    assert "could not read" in finding.evidence
+    assert len(timeline.events("evidence")) == 3
+
+
 CLAIMS = {"one_owner_of_virtual_address()"}
 
 
@@ -136,6 +192,16 @@ def test_a_stall_is_the_machines_if_the_lab_waited_for_it(limit, machine, expect
     assert ("The machine was too busy" in said) == (expected == "unknown")
 
 
+def test_a_load_that_was_cut_off_is_not_forgotten_when_the_next_one_begins():
+    """Its stall would be: nobody knows how long it had been going on."""
+    first = [*load(0, None), *[io(n / 10) for n in range(11)]]  # then nothing for 9 s
+    second = [*load(10, 12), *[io(10 + n / 10) for n in range(21)]]
+    one = checks.stall_below("h1", 500)
+    whole = seen("load", "h1")
+    assert verdict(one, *whole, *second)[0] == "pass"
+    assert verdict(one, *whole, *first, *second)[0] != "pass"
+
+
 TIMED = {name for name, (args, _) in EXAMPLES.items() if checks.FACTORIES[name](*args).timed}
 
 
@@ -150,9 +216,29 @@ def test_what_is_late_on_a_busy_machine_is_unknown_and_what_is_wrong_is_not():
             for share, counts in ((0.2, False), (0.8, True)):
                 waits = [busy(t / 10, (t + 1) / 10, share * 100) for t in range(20, 50)]
                 expected = "unknown" if counts and name in TIMED else "fail"
-                if name != "stall_below":
+                if name not in ("stall_below", "kernel_quiet"):  # each by what it saw
                     found = verdict(one, *all_seen(one), *events, *waits)
                     assert found[0] == expected, (name, share)
+
+
+@pytest.mark.parametrize(
+    ("line", "on_busy"),
+    [
+        ("BUG: kernel NULL pointer dereference, address: 0", "fail"),
+        ("kernel BUG at drivers/target/target_core_transport.c:900!", "fail"),
+        ("WARNING: CPU: 0 PID: 7 at lib/list_debug.c:51", "fail"),
+        ("Kernel panic - not syncing: Fatal exception", "fail"),
+        ("I/O error, dev sda, sector 8", "unknown"),
+        ("INFO: task dd:99 blocked for more than 10 seconds.", "unknown"),
+        ("watchdog: BUG: soft lockup - CPU#0 stuck for 26s!", "unknown"),
+    ],
+)
+def test_a_bug_of_a_kernel_is_no_business_of_the_machine(line, on_busy):
+    said = event(3, "a1", "kernel-message", line=line)
+    assert verdict(checks.kernel_quiet(), said)[0] == "fail"
+    assert verdict(checks.kernel_quiet(), said, busy(3, 3.6, 600))[0] == on_busy
+    late = event(2, "a1", "kernel-message", line="I/O error, dev sda")
+    assert verdict(checks.kernel_quiet(), late, said, busy(3, 3.6, 600))[0] == on_busy
 
 
 def test_a_moment_of_business_excuses_nothing():
@@ -192,7 +278,7 @@ def test_a_time_between_two_kernels_within_their_uncertainty_is_unknown(clocks, 
 def test_a_pass_within_the_uncertainty_is_unknown_too():
     events = [address(0, "p1"), *move(5.01, "p1", "p2"), *move(8.95, "p2", "p1")]
     one = checks.home_after_hold(VIRTUAL, 2.0)
-    of = [*all_seen(one), *events, fault(5), fault(6, "end"), ARRAY]
+    of = [*seen("addresses", "a1"), *events, fault(5), fault(6, "end"), ARRAY]
     assert verdict(one, *of, clock("a1", 40))[0] == "pass"
     assert verdict(one, *of, clock("a1", 60))[0] == "unknown"
 

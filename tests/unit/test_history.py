@@ -57,10 +57,33 @@ def test_what_a_load_that_was_cut_off_did_not_report():
     assert [w.kind for w in past.wrong] == ["lost"]  # 4 was acknowledged, and 3 is older
 
 
+def test_what_was_in_flight_when_the_power_went_may_have_a_lower_number_than_the_last_report():
+    ended = event(8.0, "h1", "load", phase="end", name="writer")
+    recalled = event(8.5, "h1", "recalled", newest=20)
+    past = history(timeline_of(*cut_off((1, 1.0), (2, 2.0)), ended, recalled), "h1")
+    assert past.wrong == []  # write 3 was not reported
+    past = history(timeline_of(*cut_off((1, 1.0), (4, 2.0)), ended, recalled), "h1")
+    assert [w.kind for w in past.wrong] == ["never written"]  # 3 cannot come after 4
+
+
 def test_a_load_that_ended_reported_all():
     ended = event(8.0, "h1", "load", phase="end", name="writer")
     past = history(timeline_of(*cut_off((1, 1.0), (2, 2.0)), ended), "h1")
     assert [w.kind for w in past.wrong] == ["never written"]
+
+
+def test_only_the_load_that_was_cut_off_may_have_written_more_than_it_reported():
+    """The first one ended: what it did not write and its read found is none of its writes."""
+    found = event(2.0, "h1", "io", op="read", seq=9, block=5, start=1.5, status="ok")
+    first = [*load(0.5, 3.0), *cut_off((1, 1.0))[1:2], found]
+    second = [event(t + 4, "h1", kind, **more) for t, kind, more in (
+        (0.0, "load", {"phase": "begin", "name": "writer"}),
+        (1.0, "io", {"op": "write", "seq": 1, "block": 5, "start": 4.5, "status": "ok"}),
+    )]  # fmt: skip
+    recalled = event(6.0, "h1", "recalled", newest=1)
+    for more in ([], [recalled]):
+        past = history(timeline_of(*first, *second, *more), "h1")
+        assert [w.kind for w in past.wrong] == ["never written"]
 
 
 @pytest.mark.parametrize(
@@ -82,6 +105,13 @@ def test_a_load_that_ended_reported_all():
 def test_what_it_may_not(expected, operations):
     _, (wrong, *others) = judge_block(5, operations)
     assert (wrong.kind, wrong.block, others) == (expected, 5, [])
+
+
+def test_a_read_that_began_as_its_write_ended_has_read_it_back():
+    """Also in Unix seconds, of which a float tells no billionths."""
+    now = 1_800_000_000.125
+    assert judge_block(5, [write(1, now - 1, now), read(1, now, now + 1)]) == (0, [])
+    assert judge_block(5, [write(1, now - 1, now), read(1, now - 0.5, now + 1)]) == (1, [])
 
 
 def test_what_nobody_read_back_is_counted():

@@ -12,6 +12,7 @@ from lab.errors import CommandFailed, LabError, WaitTimeout
 from lab.host.host import LabHost
 from lab.host.initiator import Disk
 from lab.host.open_iscsi import KIND, OpenIscsi, parse_sessions
+from lab.load.writer import Writer
 from lab.timeline import Timeline
 
 IQN = "iqn.2026-01.lab.failover:a1"
@@ -160,3 +161,30 @@ def test_a_session_is_recorded():
     session = host.session("before")
     (event,) = timeline.events("session", "h1")
     assert (event["moment"], event["current"]) == ("before", session.current)
+
+
+def test_each_load_of_a_host_writes_other_content(tmp_path):
+    """Else what an old load wrote would hide a lost write of a new one on the same disk."""
+    one, timeline = initiator(sessions=ONE)
+    runner = SimpleNamespace(host="h1", start=lambda *_, **__: None)
+    unit = SimpleNamespace(number=1, path=tmp_path / "lun1")
+    lab = SimpleNamespace(
+        timeline=timeline, seed=1, folder=SimpleNamespace(logs=tmp_path),
+        array=SimpleNamespace(targets=[SimpleNamespace(iqn=IQN, luns=[unit])]),
+    )  # fmt: skip
+    host = LabHost(lab, SimpleNamespace(name="h1"), SimpleNamespace(), KIND)
+    lab.hosts = {"h1": host}
+    host._initiator, host._node.runner = one, runner
+    session = host.session("before")
+    disks = [(session, SimpleNamespace(device=name, lun=1)) for name in ("sda", "sdb")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Writer, "start", lambda self: None)
+        patch.setattr(Writer, "close", lambda self: None)
+        patch.setattr(type(one), "writer", lambda self, session: ["writer"])
+        patch.setattr(LabHost, "runner", runner)
+        seeds = []
+        for _ in range(2):
+            host.start_writing()
+            seeds += [host.writer.seed]
+            seeds += [w.seed for w in host.loads_on(disks).writers]
+    assert len(set(seeds)) == len(seeds) == 6, seeds

@@ -12,7 +12,7 @@ from evidence_events import seen
 
 from lab.checks import judge, one_owner_of_virtual_address
 from lab.commands import LocalRunner
-from lab.errors import LabError
+from lab.errors import CommandFailed, LabError
 from lab.evidence import gaps
 from lab.observe import Capture, GuestAddressWatcher, addresses
 from lab.timeline import Timeline
@@ -99,6 +99,23 @@ def test_an_ip_monitor_that_ends_just_before_the_end_is_a_gap(guest):
     with guest.watcher:
         guest.end_monitor()
         wait_for("its end", lambda: guest.watcher._process.poll() is not None, seconds=5.0)
+    assert len(gaps(guest.timeline)) == 1
+
+
+class Slow(LocalRunner):
+    """A guest that is there, but too busy to answer."""
+
+    def run(self, argv, **settings):
+        if argv == ["true"]:
+            raise CommandFailed(self.host, argv, None, "")
+        return super().run(argv, **settings)
+
+
+def test_an_ip_monitor_that_ends_in_a_guest_that_does_not_answer_in_time_is_a_gap(guest):
+    guest.watcher._runner = Slow("a1")
+    with guest.watcher:
+        guest.end_monitor()
+        wait_for("it to see that", lambda: not guest.watcher._mind.is_alive(), seconds=5.0)
     assert len(gaps(guest.timeline)) == 1
 
 

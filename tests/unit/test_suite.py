@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from lab.cli.main import main
-from lab.cli.suite import columns
-from lab.errors import BadInput
+from lab.cli.suite import _pytest, columns
+from lab.errors import BadInput, LabError
 from lab.suite import records, reports, running
 from lab.suite.cells import Absent, Cell, Selection, choose, parse_shard, share, turns
 
@@ -114,6 +114,27 @@ def test_exit_codes(suite, verdicts, code):
     assert records.exit_code(suite.outcomes()) == code
 
 
+@pytest.mark.parametrize(
+    ("verdicts", "status", "code"),
+    [
+        (("pass", "pass"), 0, 0), (("pass", "pass"), 1, None), (("pass", "fail"), 1, 1),
+        (("pass", "pass"), 5, None), (("flaky", "pass"), 1, 0), (("pass", ""), 0, 4),
+    ],
+)  # fmt: skip
+def test_an_error_of_pytest_beside_cells_that_all_passed_is_no_pass(
+    monkeypatch, suite, verdicts, status, code
+):
+    for cell, verdict in zip((CELL, OTHER), verdicts, strict=True):
+        for one in {"flaky": ("fail", "pass"), "": ()}.get(verdict, (verdict,)):
+            suite.add(record(cell, one))
+    monkeypatch.setattr("pytest.main", lambda argv: status)
+    if code is None:
+        with pytest.raises(LabError, match=f"pytest ended with status {status}"):
+            _pytest([], suite, allow_flaky=True, as_json=False)
+    else:
+        assert _pytest([], suite, allow_flaky=True, as_json=False) == code
+
+
 def test_what_lacked_before_is_not_flaky(suite):
     suite.add(record(CELL, "missing"))
     suite.add(record(CELL, "pass"))
@@ -172,6 +193,38 @@ def test_how_a_command_ended_is_judged():
     assert running.slack(checks, {"h1": 400.0}) == 600.0
     assert running.alone("k", {"k": {"slack_ms": 280.0}})
     assert not running.alone("k", {})
+
+
+PASSED = json.dumps([{"verdict": "pass", "checks": [], "measures": {}}])
+
+
+@pytest.mark.parametrize("status", [1, 4, 70, 130, -9])
+def test_a_pass_that_was_printed_by_a_command_that_then_failed_is_none(status):
+    assert running.judged(0, PASSED, "")["verdict"] == "pass"
+    ended = running.judged(status, PASSED, "lab: its clean-up failed\n")
+    assert (ended["verdict"], "clean-up failed" in ended["why"]) == ("unknown", True)
+
+
+def test_nothing_that_ran_and_a_verdict_that_nobody_knows_are_no_pass(suite):
+    assert records.exit_code([]) == 4
+    suite.add(record(CELL, "lost"))
+    suite.add(record(OTHER, "pass"))
+    assert records.exit_code(suite.outcomes()) == 4
+
+
+def test_two_own_scenarios_of_one_name_do_not_share_a_record(tmp_path):
+    for folder in ("one", "other"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.py").write_text(
+            "from lab.run.scenario import scenario\n"
+            "@scenario()\n"
+            "def slow(lab):\n"
+            '    """Nothing."""\n'
+            "    return []\n"
+        )
+    paths = tuple(f"{tmp_path / folder}/mine.py:slow" for folder in ("one", "other"))
+    with pytest.raises(BadInput, match=r"one/mine\.py:slow .*other/mine\.py:slow .*one name"):
+        choose(Selection(paths))
 
 
 def test_what_is_learned_of_a_suite(suite):

@@ -241,6 +241,16 @@ def test_what_an_earlier_run_wrote_is_found_by_the_next(here, disk):
     assert said[-1]["verified"]["lost"][0]["found"] == "another writer's"
 
 
+def test_what_a_run_that_was_cut_off_had_in_flight_is_not_lost(here, disk):
+    """Of several in flight, one with a lower number may end after the last report. And a write that
+    failed may be there."""
+    _writer, said = here({}, writes=3)
+    again = writing.Writer(str(disk), 1, 7)
+    again.recall({"0": 2}, newest=20)  # number 20 was of another place
+    again.verify()
+    assert said[-1]["verified"] == {"blocks": 1, "lost": [], "torn": []}
+
+
 def test_each_host_has_blocks_of_its_own(monkeypatch, disk):
     said: list[dict] = []
     monkeypatch.setattr(writing, "say", said.append)

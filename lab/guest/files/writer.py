@@ -208,7 +208,8 @@ class Writer:
         """Take over from a run of the same seed whose host lost its power.
 
         It reported the writes `acked` (place to sequence number) as acknowledged. Writes after
-        `newest` may be acknowledged too: it reported only ten times a second.
+        `newest` may be acknowledged too, and of several in flight also earlier ones: it reported
+        only ten times a second.
         """
         self.acked = {int(place): sequence for place, sequence in acked.items()}
         self.newest = newest
@@ -230,8 +231,8 @@ class Writer:
         say({"verified": {"blocks": blocks, "lost": lost, "torn": torn}})
 
     def _expected(self, place: int, held: Found) -> bool:
-        if isinstance(held, int) and self.newest is not None and held > self.newest:
-            return True
+        if isinstance(held, int) and self.newest is not None and held > self.acked[place]:
+            return True  # it had failed, or was not reported
         return held in (self.acked[place], *self.unsure.get(place, ()))
 
 
