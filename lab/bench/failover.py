@@ -27,6 +27,7 @@ ROUND = 5
 """Failovers on one lab before the next method's turn."""
 FAULTS = {"carrier": faults.cable_pulled, "silent": faults.port_silenced}
 _RECOVERY_SECONDS = 90.0
+_BLOCKS = 4096
 _BEFORE_S = 0.1
 
 
@@ -141,7 +142,10 @@ def _round(
                 # after 200 ms (tcp_schedule_loss_probe, net/ipv4/tcp_output.c). `lab bench
                 # endurance` measures many failovers on one connection.
                 h1.login()
-                h1.start_writing()
+                # So many blocks that none is written twice: then nothing is read meanwhile. The
+                # request of a read is one small segment. If that is lost, the tail-loss probe
+                # comes after 200 ms too, and the figure would be that of the dice.
+                h1.start_writing(_BLOCKS)
                 found["samples"].append(asdict(_failover(lab, h1, method, fault)))
                 h1.stop_writing()
                 h1.initiator.logout(lab.array.spec.iqn)
