@@ -3,11 +3,13 @@
 Your own checks need only what this package exports. A check is a factory with the decorator
 `check`: it takes what to judge and returns a Look. The Look takes the Timeline and returns an
 Answer: `passed`, `failed` or `unknown`, each with a sentence of evidence. Where the timeline
-says nothing, answer `unknown`.
+says nothing, answer `unknown`. `sees` names the observers without whose whole evidence a pass is
+unknown (lab.evidence has the list; "capture of host": that of the argument `host`). `timed=True`
+makes a fail unknown on a busy machine, for a check that fails by lateness.
 
     from lab.checks import Answer, Look, Timeline, check, failed, owners_at, passed, unknown
 
-    @check
+    @check(sees=("addresses",))
     def always_owned(address: str) -> Look:
         def look(timeline: Timeline) -> Answer:
             if not timeline.events("address"):
