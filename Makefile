@@ -87,6 +87,7 @@ test: setup $(DEV_STAMP)
 	.venv/bin/pytest
 
 # Also every scenario with every target that can run it.
+test-all: export LAB_TEST_ALL = 1
 test-all: test
 	.venv/bin/lab suite run --target all --jobs auto
 
