@@ -56,6 +56,14 @@ def namespaces_in_use() -> set[str]:
     return namespaces(int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit())
 
 
+def is_there(path: str) -> bool:
+    """Whether the path exists; not if its process has just ended (ESRCH, which exists() raises)."""
+    try:
+        return Path(path).exists()
+    except OSError:
+        return False
+
+
 def names_in(folder) -> set[str]:
     return {path.name for path in Path(folder).iterdir()}
 
@@ -163,7 +171,7 @@ def test_a_killed_measurement_leaves_nothing(tmp_path):
         wait_for(
             "a capture in its folder",
             lambda: any(
-                Path(f"/proc/{pid}/root{scratch}/pcap/h1.pcap").exists()
+                is_there(f"/proc/{pid}/root{scratch}/pcap/h1.pcap")
                 for pid in started_by(process.pid)
             ),
             seconds=40,
