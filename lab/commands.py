@@ -146,13 +146,17 @@ class LocalProcess:
             status = self.popen.wait(seconds)
         except subprocess.TimeoutExpired:
             raise CommandFailed(self.host, self.argv, None, "") from None
+        self._read_out(1.0)
+        return status
+
+    def _read_out(self, seconds: float) -> None:
+        """Wait until its output is read; LabError if some of it was lost."""
         if self._reader:
-            self._reader.join(1.0)
+            self._reader.join(seconds)
         if self._unread:
             broken, self._unread = self._unread, None
             told = f"{type(broken).__name__}: {broken}"
             raise LabError(f"{self.host}: lost output of {self._name}: {told}") from broken
-        return status
 
     @property
     def _name(self) -> str:
@@ -187,13 +191,16 @@ class LocalProcess:
             finally:
                 os.close(pidfd)
         try:
-            self.wait(10.0)
-        finally:
-            wait_for(f"the end of {self._name}", self._group_is_gone, seconds=10.0, every=0.002)
-            if self._reader:
-                self._reader.join(10.0)
-            self._gone = True
-            self.close_input()
+            self.popen.wait(10.0)
+        except subprocess.TimeoutExpired:
+            raise CommandFailed(self.host, self.argv, None, "") from None
+        wait_for(f"the end of {self._name}", self._group_is_gone, seconds=10.0, every=0.002)
+        self._gone = True
+        self.close_input()
+        # Only now nobody holds the other end of its output.
+        self._read_out(10.0)
+        if self._reader and self._reader.is_alive():
+            raise LabError(f"{self.host}: the output of {self._name} was not read to its end")
 
     def halt(self) -> None:
         """Send SIGKILL, and wait until none of its tasks runs; call kill() afterwards.

@@ -19,8 +19,7 @@ class Evidence:
     """An observer's own word on the timeline, so that a check knows what could have been missed.
 
     Sources: "addresses" (of an array's kernel), "capture" (of a host's cable), "decoder", "console"
-    (of a guest), "clock" (of a guest), "load" and
-    "swaps" (of a host), "controller", "machine". An observer
+    and "clock" (of a guest), "load" and "swaps" (of a host), "controller", "machine". An observer
     calls begin() when it sees, gap() for each time that it may have missed something, and end()
     when it has seen everything to its end; broke() instead if it will see nothing more. The judge
     turns a pass over a gap into unknown (lab.checks.judge).

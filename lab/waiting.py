@@ -14,29 +14,25 @@ MOST = 5.0
 """A wait lasts at most so many times its seconds, however busy the machine is."""
 
 
-class _Clock:
-    """How many seconds the machine took from the lab so far."""
-
-    stolen = 0.0
-
-
-def stolen(seconds: float) -> None:
-    """The machine let the lab's processes wait for `seconds`: all waits last longer by that."""
-    _Clock.stolen += seconds
-
-
 class Deadline:
     """A time limit of `seconds`, not counting what the machine took from the lab since."""
 
+    _taken_in_all = 0.0
+
+    @classmethod
+    def stolen(cls, seconds: float) -> None:
+        """The machine kept the lab's processes waiting for `seconds`: all limits move by it."""
+        cls._taken_in_all += seconds
+
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self._began, self._stolen = time.monotonic(), _Clock.stolen
+        self._began, self._taken = time.monotonic(), Deadline._taken_in_all
 
     @property
     def left(self) -> float:
         """How many seconds are left; 0 if it is over."""
         passed = time.monotonic() - self._began
-        taken = min(_Clock.stolen - self._stolen, passed * (1 - 1 / MOST))
+        taken = min(Deadline._taken_in_all - self._taken, passed * (1 - 1 / MOST))
         return max(0.0, self.seconds - (passed - taken))
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 
 from lab.commands import Runner
@@ -67,16 +66,13 @@ class GuestClock:
         self._evidence.begin()
 
     def end(self) -> None:
-        """Measure it for the last time, and end the program."""
+        """Measure it for the last time. The program ends with its guest."""
         try:
             self._measure("end")
         except LabError as lost:
             self._evidence.broke(str(lost))
         else:
             self._evidence.end()
-        with suppress(LabError):
-            self._process.close_input()
-            self._process.wait(_SECONDS)
 
     def gone(self) -> None:
         """Its guest lost its power: there is no clock to measure any more."""

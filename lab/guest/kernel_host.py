@@ -20,7 +20,7 @@ from lab.guest.clock import GuestClock
 from lab.guest.mconsole import mconsole
 from lab.guest.seed import HOST_START, INSIDE, PREFIX
 from lab.guest.ssh import Keys, SshRunner
-from lab.mininet_classes import Host, Link
+from lab.mininet_classes import Host
 from lab.timeline import Timeline
 from lab.waiting import wait_for
 
@@ -63,22 +63,6 @@ def mac_of(interface: str) -> str:
     """
     digest = hashlib.sha256(interface.encode()).digest()
     return ":".join(f"{byte:02x}" for byte in (0x02, *digest[:5]))
-
-
-class Cable(Link):
-    """A link whose ends may be in network namespaces of different owners.
-
-    Mininet makes a link by a command in its first node, which has no right in the other one then.
-    """
-
-    @classmethod
-    def makeIntfPair(
-        cls, one: str, other: str, mac1: str, mac2: str, node1: Any, node2: Any, **_: Any
-    ) -> None:  # fmt: skip
-        """See mininet.link.Link."""
-        ends = f"name {one} address {mac1} netns {node1.pid} type veth"
-        ends += f" peer name {other} address {mac2} netns {node2.pid}"
-        LocalRunner("cables").run(["ip", "link", "add", *ends.split()])
 
 
 class KernelHost(Host):
@@ -153,7 +137,7 @@ class KernelHost(Host):
 
     def power_on(self) -> None:
         """Start its kernel and return at once; wait_ready() waits for SSH."""
-        if self._process and self._process.poll() is None:
+        if self.runs:
             raise LabError(f"{self.name} is already powered on")
         if self._boots:
             self._links("up")
@@ -210,14 +194,19 @@ class KernelHost(Host):
         self._clock = GuestClock(self._runner, self._timeline, self._clock_log)
         self._clock.begin()
 
+    @property
+    def runs(self) -> bool:
+        """Whether its kernel runs."""
+        return self._process is not None and self._process.poll() is None
+
     def end_clock(self) -> None:
         """Measure its clock for the last time, if it runs; its evidence says if that failed."""
-        if self._clock and self._process and self._process.poll() is None:
+        if self._clock and self.runs:
             self._clock.end()
             self._clock = None
 
     def _answers(self) -> bool:
-        if self._process is None or self._process.poll() is not None:
+        if not self.runs:
             self._boot_again()
         return self._listening.is_set()
 

@@ -256,10 +256,15 @@ class LabHost:
         number = min(unit.number for unit in luns) if lun is None else lun
         return next(unit.path for unit in luns if unit.number == number)
 
-    def read_files(self) -> None:
-        """Read what its loads wrote in the LUNs' files; the array must have stopped."""
+    def read_files(self, unwritten: str) -> None:
+        """Read what its loads wrote in the LUNs' files; the array must have stopped.
+
+        `unwritten`: why the array may not have written all of it; then nothing is read.
+        """
         for writer, path in self._files.values():
-            if writer.acknowledged:
+            if unwritten:
+                self.lab.timeline.add(writer.name, "lun-file", what=unwritten)
+            elif writer.acknowledged:
                 read_outside(writer, path, self.lab.timeline)
 
     def start_swapping(self) -> Swaps:
@@ -267,10 +272,10 @@ class LabHost:
 
         BadInput for a host without a kernel of its own.
         """
-        device = self.kernel and self.session("swaps").device
-        number = [*self.lab.hosts].index(self.name) + 1
+        runner = self.kernel.runner
+        device, number = self.session("swaps").device, [*self.lab.hosts].index(self.name) + 1
         swaps = Swaps(
-            self.runner, self.lab.timeline, self.lab.folder.logs, device, number, self.lab.seed
+            runner, self.lab.timeline, self.lab.folder.logs, device, number, self.lab.seed
         )
         swaps.start()
         return swaps

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from lab.guest.files.writer import BLOCK, make, parse
+from lab.guest.files.writer import BLOCK, held
 from lab.load.writer import Writer
 from lab.timeline import Timeline
 
@@ -21,19 +21,9 @@ def read_outside(writer: Writer, path: Path, timeline: Timeline) -> None:
         with path.open("rb") as file:
             for block in writer.acknowledged_blocks():
                 file.seek(block * BLOCK)
-                found.append([block, _held(file.read(BLOCK), block, writer.seed)])
+                data = file.read(BLOCK).ljust(BLOCK, b"\0")  # a sparse file may end before
+                found.append([block, held(data, block, writer.seed)])
     except OSError as refused:
         timeline.add(writer.name, "lun-file", what=f"{path.name}: {refused.strerror}")
         return
     timeline.add(writer.name, "lun-file", t=time.time(), file=path.name, found=found)
-
-
-def _held(data: bytes, block: int, seed: int) -> int | str:
-    if len(data) < BLOCK:
-        return "blank"  # a sparse file may end before its last block
-    held = parse(data)
-    if isinstance(held, str):
-        return held
-    if held[1] != block:
-        return "misplaced"
-    return held[0] if data == make(seed, *held) else "another writer's"

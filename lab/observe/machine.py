@@ -10,11 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from lab import waiting
 from lab.commands import LocalRunner
 from lab.errors import LabError
 from lab.evidence import Evidence
 from lab.timeline import Timeline
+from lab.waiting import Deadline
 
 _PROGRAM = Path(__file__).with_name("pressure.py")
 _READY_S = 15.0
@@ -54,7 +54,7 @@ class MachineWatcher:
             self._ended.set()
         else:
             self._timeline.add("lab", "machine", **told)
-            waiting.stolen(min(told["waited_ms"] / 1000, told["t"] - told["since"]))
+            Deadline.stolen(min(told["waited_ms"] / 1000, told["t"] - told["since"]))
 
     def __exit__(
         self,
@@ -63,13 +63,14 @@ class MachineWatcher:
         trace: TracebackType | None,
     ) -> None:
         """Stop, once all is told."""
-        self._process.close_input()
-        ended = self._ended.wait(_READY_S)
         try:
-            self._process.kill()
+            self._process.close_input()
+            self._process.wait(_READY_S)
         except LabError as lost:
             self._evidence.broke(str(lost))
-        if ended:
+        finally:
+            self._process.kill()
+        if self._ended.is_set():
             self._evidence.end()
         else:
             self._evidence.broke("it ended before it was asked to")

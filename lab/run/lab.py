@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,19 +22,20 @@ from lab.array.manager import Manager, boot_addresses
 from lab.array.policy import Policy
 from lab.array.single import SingleArray
 from lab.array.site import GuestSite, Site
-from lab.commands import LocalRunner, Runner
-from lab.errors import BadInput, LabError, unknown
-from lab.evidence import Evidence
+from lab.commands import LocalRunner
+from lab.errors import BadInput, unknown
 from lab.folder import Folder
 from lab.guest.cell import GuestSpace
 from lab.guest.image import Image
-from lab.guest.kernel_host import Cable, KernelHost, mac_of
+from lab.guest.kernel_host import KernelHost, mac_of
 from lab.guest.seed import guest_program
 from lab.guest.ssh import Keys
 from lab.host import initiator
 from lab.host.host import LabHost
-from lab.mininet_classes import Host, LinuxBridge, Mininet, setLogLevel
-from lab.observe import Capture, MachineWatcher, decode
+from lab.mininet_classes import Host, Mininet
+from lab.observe import Capture, MachineWatcher
+from lab.run import network
+from lab.run.last_words import LunFiles, decode_captures, end_clocks
 from lab.timeline import BUILT, TAKE_DOWN, Timeline
 from lab.topology.heads import HeadsTopo
 from lab.topology.topology import ArrayTopo, HostSpec
@@ -59,22 +60,12 @@ class Setup:
     initiator: str = initiator.DEFAULT
 
 
-def give_queues(runner: Runner, interfaces: Sequence[str]) -> None:
-    """Give each interface a queue, as a network card has one and a veth has none.
-
-    A veth without a queue tells TCP that its peer drops frames (veth_xmit, drivers/net/veth.c). TCP
-    then sends again after 200 ms, as for a closed window (tcp_probe0_base, include/net/tcp.h). A
-    real pulled cable tells TCP nothing.
-    """
-    lines = [f"qdisc replace dev {name} root pfifo limit 1000" for name in interfaces]
-    runner.run(["tc", "-batch", "-"], stdin="\n".join(lines))
-
-
 class Lab(AbstractContextManager["Lab"]):
     """A running lab: `with Lab(setup, folder, timeline, say) as lab` builds it and takes it down.
 
     Needs the sandbox. `say` gets each step in a few words. Whatever is started registers its end at
-    once; the ends run in reverse order.
+    once; the ends run in reverse order. If the run is interrupted, nobody will judge it: then what
+    only the judge needs (last_words.py) is left out.
     """
 
     def __init__(self, setup: Setup, folder: Folder, timeline: Timeline, say: Say) -> None:
@@ -85,10 +76,15 @@ class Lab(AbstractContextManager["Lab"]):
         self._undo = ExitStack()
         self._faults: dict[int, AbstractContextManager[Any]] = {}
         self._numbers = itertools.count()
+        self._interrupted = False
 
     def __enter__(self) -> Lab:
         with self._undo:
-            self._build()
+            try:
+                self._build()
+            except KeyboardInterrupt:
+                self._interrupted = True
+                raise
             self._undo = self._undo.pop_all()
         return self
 
@@ -99,6 +95,7 @@ class Lab(AbstractContextManager["Lab"]):
         trace: TracebackType | None,
     ) -> None:
         self.timeline.add("lab", "moment", name=TAKE_DOWN)
+        self._interrupted = kind is KeyboardInterrupt
         # With the first error as context: a failing clean-up must not hide it.
         self._undo.__exit__(kind, error, trace)
 
@@ -129,40 +126,26 @@ class Lab(AbstractContextManager["Lab"]):
             self._undo.callback(self.hosts[spec.name].close)
         self._observe(nodes)
         self.array = self._make_array(nodes, space, keys)
-        self._undo.callback(self._read_files)
+        files = LunFiles()
+        self._for_the_judge(lambda: files.read(self.hosts.values()))
         self._undo.callback(self.array.stop)
         with ThreadPoolExecutor() as pool:
             ready = [pool.submit(host.ready) for host in self.hosts.values()]
             self.array.start()
             for one in ready:
                 one.result()
-        self._undo.callback(self._write_back)
-        self._undo.callback(self._end_clocks, nodes)
+        guests = [node for node in nodes.hosts if isinstance(node, KernelHost)]
+        self._for_the_judge(
+            lambda: files.write_back([one for one in guests if one.name not in self.hosts])
+        )
+        self._for_the_judge(lambda: end_clocks(guests))
         self.timeline.add("lab", "moment", name=BUILT)
 
-    def _write_back(self) -> None:
-        """Let an array with a kernel of its own write what it holds in memory to the LUNs' files.
-
-        What it acknowledged with a write cache is not lost by the lab's own take-down.
-        """
-        with suppress(LabError):  # it may have no power; then what is missing is missing
-            self.array.runner.run(["sync"])
-
-    def _read_files(self) -> None:
-        for host in self.hosts.values():
-            host.read_files()
-
-    def _end_clocks(self, net: Mininet) -> None:
-        """Measure the clocks of all guests once more, all at the same time."""
-        with ThreadPoolExecutor() as pool:
-            for node in net.hosts:
-                if isinstance(node, KernelHost):
-                    pool.submit(node.end_clock)
+    def _for_the_judge(self, gather: Callable[[], None]) -> None:
+        """Call `gather` at the take-down, in its turn, unless the run was interrupted."""
+        self._undo.callback(lambda: None if self._interrupted else gather())
 
     def _network(self) -> Mininet:
-        setLogLevel("critical")
-        # Mininet would raise limits of the whole machine at its first use (mininet.util.fixLimits).
-        Mininet.inited = True
         topo = self.setup.topo
         kernels = [*topo.initiators] if self._initiators.own_kernel else []
         if isinstance(topo, HeadsTopo):
@@ -174,19 +157,7 @@ class Lab(AbstractContextManager["Lab"]):
             kernels.append(topo.storage.name)
         for name in kernels:
             topo.setNodeInfo(name, {**topo.nodeInfo(name), "cls": KernelHost})
-        # An extra interface, so that no veth has the same index as its peer in another namespace.
-        # The kernel takes a veth with its peer's index for a device without a peer, and reports its
-        # carrier up to a second late (linkwatch_urgent_event, net/core/link_watch.c).
-        self.switch.run(["ip", "link", "add", "first", "type", "bridge"])
-        net = Mininet(
-            topo=topo, switch=LinuxBridge, link=Cable, controller=None, waitConnected=False
-        )
-        self._undo.callback(net.stop)
-        net.start()
-        for node in net.hosts:
-            if not isinstance(node, KernelHost):
-                give_queues(LocalRunner(node.name, node.pid), node.intfNames())
-        return net
+        return network.start(topo, self.switch, self._undo)
 
     def _boot(self, spec: HostSpec, kernel: KernelHost, space: GuestSpace, keys: Keys) -> None:
         programs = {
@@ -258,31 +229,21 @@ class Lab(AbstractContextManager["Lab"]):
             scsi_on_wire=self._scsi_on_wire,
             kernels=[node.name for node in net.hosts if isinstance(node, KernelHost)],
         )  # fmt: skip
-        self._switch_ends = {
-            **{p.name: _switch_end(at[p.name], p.interface) for p in topo.storage.ports},
-            **{h.name: _switch_end(net[h.name], h.interface) for h in topo.initiators.values()},
-            **{
-                name: str(net[one].connectionsTo(net[other])[0][0].name)
-                for name, (one, other) in topo.trunks.items()
-            },
-        }
+        self._switch_ends = network.switch_ends(net, topo)
         captured = {name: self._switch_ends[name] for name in topo.initiators}
-        self._undo.callback(self._decode)
-        self._capture = Capture(
+        capture = Capture(
             captured, self.folder.captures, timeline=self.timeline, full=self.setup.full_capture
         )
-        self._captured_from = time.time()
-        self._undo.enter_context(self._capture)
+        since = time.time()
 
-    def _decode(self) -> None:
-        hosts = {
-            str(a.ip): h.name for h in self.setup.topo.initiators.values() for a in h.addresses
-        }
-        self.say("decoding the captures")
-        decoder = Evidence(self.timeline, "lab", "decoder")
-        decoder.begin(t=self._captured_from)
-        self.timeline.extend(decode(self._capture.files, hosts, served=self._scsi_on_wire))
-        decoder.end()
+        def decode() -> None:
+            self.say("decoding the captures")
+            hosts = {str(a.ip): h.name for h in topo.initiators.values() for a in h.addresses}
+            served = self._scsi_on_wire
+            decode_captures(capture, hosts, self.timeline, served=served, since=since)
+
+        self._for_the_judge(decode)
+        self._undo.enter_context(capture)
 
     @property
     def _scsi_on_wire(self) -> bool:
@@ -370,9 +331,3 @@ class Lab(AbstractContextManager["Lab"]):
         software = self._initiators.versions(self.setup.image.versions)
         kernel = first.runner.run(["uname", "-r"]).output.strip()
         return {"kernel": kernel, **software, **self.array.versions()}
-
-
-def _switch_end(node: Any, interface: str) -> str:
-    link = node.intf(interface).link
-    end = link.intf2 if link.intf1.name == interface else link.intf1
-    return str(end.name)

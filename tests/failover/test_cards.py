@@ -2,7 +2,7 @@
 
 from lab.array.site import GuestSite
 from lab.guest.seed import HOST_START
-from lab.run.lab import give_queues
+from lab.run.network import give_queues
 from lab.suite.net import guest_network, namespace
 
 

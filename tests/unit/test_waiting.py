@@ -6,9 +6,8 @@ import time
 
 import pytest
 
-from lab import waiting
 from lab.errors import WaitTimeout
-from lab.waiting import wait_for
+from lab.waiting import Deadline, wait_for
 
 
 def test_it_returns_what_was_accepted_and_looks_no_further():
@@ -49,14 +48,14 @@ def test_a_long_last_sight_is_cut():
 
 def test_a_wait_lasts_longer_by_what_the_machine_took():
     """On a busy machine nobody fails for being late; and no wait lasts for ever."""
-    deadline = waiting.Deadline(0.2)
+    deadline = Deadline(0.2)
     time.sleep(0.1)
-    waiting.stolen(0.08)
+    Deadline.stolen(0.08)
     assert 0.15 < deadline.left < 0.2
-    waiting.stolen(50)
+    Deadline.stolen(50)
     time.sleep(0.15)
     assert 0.1 < deadline.left < 0.2  # 0.25 s have passed, of which a fifth counts
     began = time.monotonic()
     with pytest.raises(WaitTimeout):
-        wait_for("a state", lambda: waiting.stolen(1), until=lambda _: False, seconds=0.05)
+        wait_for("a state", lambda: Deadline.stolen(1), until=lambda _: False, seconds=0.05)
     assert 0.2 < time.monotonic() - began < 2

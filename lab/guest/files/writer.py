@@ -64,6 +64,16 @@ def parse(data: bytes) -> tuple[int, int] | str:
     return sequence, block
 
 
+def held(data: bytes, block: int, seed: int) -> int | str:
+    """What `block` holds by its content `data`: the number of its write, or a word."""
+    found = parse(data)
+    if isinstance(found, str):
+        return found
+    if found[1] != block:
+        return "misplaced"
+    return found[0] if data == make(seed, *found) else "another writer's"
+
+
 def _told(error: OSError) -> str:
     return errno.errorcode.get(error.errno or 0, str(error.errno))
 
@@ -178,18 +188,10 @@ class Writer:
         return status, found
 
     def _found(self, buffer: mmap.mmap, place: int) -> list[Found]:
-        found: list[Found] = []
-        for at in range(self.size):
-            data = buffer[at * BLOCK : (at + 1) * BLOCK]
-            held = parse(data)
-            if isinstance(held, str):
-                found.append(held)
-            elif held[1] != place + at:
-                found.append("misplaced")
-            else:
-                same = data == make(self.seed, *held)
-                found.append(held[0] if same else "another writer's")
-        return found
+        return [
+            held(buffer[at * BLOCK : (at + 1) * BLOCK], place + at, self.seed)
+            for at in range(self.size)
+        ]
 
     def _operation(self, op: str, place: int, buffer: mmap.mmap) -> tuple[str, float]:
         try:
