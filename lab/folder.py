@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+
+RUNS = Path("runs")
+"""Where folders go for which nobody named a place."""
+
+
+def stamp() -> str:
+    """The time now (UTC) as the beginning of a folder's name: such names sort by time."""
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,9 @@ HEARTBEAT = {"interval_ms": 20, "count": 50}
 """Wait 1 s before fencing: live heads were silent for up to 400 ms on two busy processors.
 A head without power is noticed sooner: its link goes down."""
 LEASE = {"lease_ms": 2000, "lease_margin_ms": 1000}
-"""A head that is cut off gives up its addresses after 2 s: ten times what a restart of the
-controller took. The margin is for a head that is held up, as above."""
+"""A head that is cut off gives up its addresses after 2 s. A controller that died was up again
+after 0.1 s on a quiet machine, and after 1.3 s beside seven busy processes. The margin is for a
+head that is held up, as above."""
 UDP_PORT = 5405
 READY_SECONDS = 15.0
 

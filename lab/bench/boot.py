@@ -11,7 +11,7 @@ from pathlib import Path
 from lab import sandbox
 from lab.commands import LocalRunner
 from lab.errors import LabError
-from lab.guest.cell import Cell, GuestSpace
+from lab.guest.cage import Cage, GuestSpace
 from lab.guest.image import Image
 from lab.guest.kernel_host import INIT, KERNEL_OPTIONS, KernelHost, kernel_argv
 from lab.guest.ssh import Keys
@@ -53,17 +53,17 @@ def measure(image: Image, work: Path, trials: int) -> BootTimes:
         )
         interface = {f"{host.name}-eth0": ["10.0.0.1/24"]}
         host.prepare(space, keys, timeline, work, addresses=interface)
-    bare, cell = KernelHost("bare"), space.cell("bare")
+    bare, cage = KernelHost("bare"), space.cage("bare")
     times = BootTimes([], [], [], [])
     for trial in range(trials):
-        times.bare.append(_until_init(cell, bare.pid, work / f"bare{trial}", ()))
-        times.trimmed.append(_until_init(cell, bare.pid, work / f"trim{trial}", KERNEL_OPTIONS))
+        times.bare.append(_until_init(cage, bare.pid, work / f"bare{trial}", ()))
+        times.trimmed.append(_until_init(cage, bare.pid, work / f"trim{trial}", KERNEL_OPTIONS))
         times.ready.append(_until_ready(hosts[:1]))
         times.two_ready.append(_until_ready(hosts))
     return times
 
 
-def _until_init(cell: Cell, node: int, log: Path, options: tuple[str, ...]) -> float:
+def _until_init(cage: Cage, node: int, log: Path, options: tuple[str, ...]) -> float:
     reached = threading.Event()
 
     def see(line: str) -> None:
@@ -72,7 +72,7 @@ def _until_init(cell: Cell, node: int, log: Path, options: tuple[str, ...]) -> f
 
     began = time.monotonic()
     argv = kernel_argv(
-        cell, node, log.name, 96, ["ubd0r=/image/root.ext4", "con=null", "con0=null,fd:1", *options]
+        cage, node, log.name, 96, ["ubd0r=/image/root.ext4", "con=null", "con0=null,fd:1", *options]
     )
     kernel = LocalRunner(log.name).start(argv, log=log, on_line=see)
     try:

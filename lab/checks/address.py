@@ -107,7 +107,8 @@ def _one_owner(timeline: Timeline, address: str) -> Answer:
         )
     if not states:
         return unknown(f"The address watcher recorded nothing about {address}.")
-    # What the watcher missed could make the owner's own claim a stranger's.
+    # The judge asks for whole evidence for a pass; here a fail would rest on it: what the watcher
+    # missed could make the owner's own claim a stranger's.
     judged = said if missing(timeline, [("addresses", None)]) is None else []
     doubts = {port: doubt_ms(timeline, port) for port in macs.values()}
     for one in judged:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from lab.checks.evidence import machine_took
-from lab.checks.history import Wrong, history
+from lab.checks.history import Found, Wrong, history
 from lab.checks.verdict import Answer, Look, check, failed, passed, unknown
 from lab.evidence import EVIDENCE
 from lab.timeline import Event, Timeline
@@ -88,39 +88,40 @@ def no_lost_writes(host: str) -> Look:
     file, read outside of all guests after the run, must agree.
     """
 
-    def look(timeline: Timeline) -> Answer:
-        verified = timeline.events("verified", host)
-        lost = [b for v in verified for b in v["lost"]]
-        torn = [b for v in verified for b in v["torn"]]
-        past = history(timeline, host)
-        if lost or torn or past.wrong:
-            first = past.wrong[0] if past.wrong else (lost or torn)[0]
-            hit = max(len(lost), past.lost)
-            return failed(
-                f"{hit} acknowledged writes lost and {max(len(torn), past.torn)} blocks torn on "
-                f"{host}; the first: {_block(first)}."
-            )
-        if not past.writes:
-            return unknown(f"No write of {host} was acknowledged, so none could be lost.")
-        if not verified:
-            return unknown(f"{past.writes} writes of {host} acknowledged, but none was read back.")
-        compared = verified[-1]["blocks"]
-        if not compared:
-            return unknown(f"No block of {host} was compared at the end.")
-        if past.unread:
-            return unknown(
-                f"{past.unread} acknowledged writes of {host} were not read back; "
-                f"{compared} blocks were at the end."
-            )
-        outside = timeline.events("lun-file", host)
-        for event in outside:
-            if "what" in event:
-                return unknown(f"The LUN's file of {host} was not read: {event['what']}.")
-        text = f"{past.writes} writes acknowledged, each read back; {compared} blocks at the end"
-        text += ", and in the LUN's file" if outside else ""
-        return passed(f"{text}, none lost or torn.")
+    return lambda timeline: fate(timeline, host, history(timeline, host))
 
-    return look
+
+def fate(timeline: Timeline, host: str, past: Found) -> Answer:
+    """The answer of no_lost_writes(), from the history `past` of `host`."""
+    verified = timeline.events("verified", host)
+    lost = [b for v in verified for b in v["lost"]]
+    torn = [b for v in verified for b in v["torn"]]
+    if lost or torn or past.wrong:
+        first = past.wrong[0] if past.wrong else (lost or torn)[0]
+        hit = max(len(lost), past.lost)
+        return failed(
+            f"{hit} acknowledged writes lost and {max(len(torn), past.torn)} blocks torn on "
+            f"{host}; the first: {_block(first)}."
+        )
+    if not past.writes:
+        return unknown(f"No write of {host} was acknowledged, so none could be lost.")
+    if not verified:
+        return unknown(f"{past.writes} writes of {host} acknowledged, but none was read back.")
+    compared = verified[-1]["blocks"]
+    if not compared:
+        return unknown(f"No block of {host} was compared at the end.")
+    if past.unread:
+        return unknown(
+            f"{past.unread} acknowledged writes of {host} were not read back; "
+            f"{compared} blocks were at the end."
+        )
+    outside = timeline.events("lun-file", host)
+    for event in outside:
+        if "what" in event:
+            return unknown(f"The LUN's file of {host} was not read: {event['what']}.")
+    text = f"{past.writes} writes acknowledged, each read back; {compared} blocks at the end"
+    text += ", and in the LUN's file" if outside else ""
+    return passed(f"{text}, none lost or torn.")
 
 
 def _block(entry: object) -> str:

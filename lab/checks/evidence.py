@@ -18,6 +18,7 @@ than all of the time; on a quiet machine, for some hundredths of it (measured)."
 TOO_BUSY = "The machine was too busy"
 """What the evidence begins with where that makes a fail unknown."""
 _BUSY_SPAN_S, _BUSY_PART = 0.5, 0.05
+"""The machine was busy if it was so for that long, and for that part of the run."""
 LOADS = ("load", "swaps")
 """What begins when the scenario starts it, not with the lab."""
 _MATTERS = 0.25
@@ -120,17 +121,12 @@ def machine_busy(timeline: Timeline) -> str | None:
     """
     begin, end = time_of(timeline, BUILT) or 0.0, scenario_end(timeline)
     events = [e for e in timeline.events("machine") if e["t"] > begin and e["since"] < end]
-    busy = 0.0
-    waited = 0.0
-    for event in events:
-        span = event["t"] - event["since"]
-        if event["waited_ms"] >= BUSY_SHARE * span * 1000:
-            busy += span
-            waited += min(event["waited_ms"], span * 1000)
+    waits = [(e["t"] - e["since"], e["waited_ms"] / 1000) for e in events]
+    busy = sum(span for span, waited in waits if waited >= BUSY_SHARE * span)
     last = min(end, max((e["t"] for e in timeline), default=0.0))
     if busy < max(_BUSY_SPAN_S, _BUSY_PART * (last - begin) if begin else 0.0):
         return None
     return (
-        f"{TOO_BUSY}: in {busy:.1f} s of the run other work kept the lab waiting for "
-        f"a processor for {waited / 1000:.1f} s."
+        f"{TOO_BUSY}: for {busy:.1f} s of the run other work kept the lab waiting for a processor "
+        "at least half the time."
     )

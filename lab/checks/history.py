@@ -91,7 +91,9 @@ def history(timeline: Timeline, host: str) -> Found:
             total.unread += unread
             wrong += found
         total.writes += sum(e["op"] == "write" and e["status"] == "ok" for e in mine)
-        total.lost += len({w.write or -w.block for w in wrong if w.kind != "torn"})
+        # One write may have many blocks; where nobody knows the write, each block counts.
+        hit = {(w.write, w.block if w.write is None else None) for w in wrong if w.kind != "torn"}
+        total.lost += len(hit)
         total.wrong += wrong
     return total
 

@@ -6,12 +6,7 @@ from typing import Any
 
 from lab.checks.address import owners_at, ownership
 from lab.checks.clocks import array_doubt_ms
-from lab.checks.disk import (
-    acknowledged,
-    load_intervals,
-    longest_gap,
-    no_lost_writes,
-)
+from lab.checks.disk import acknowledged, fate, load_intervals, longest_gap
 from lab.checks.history import history
 from lab.checks.verdict import Verdict
 from lab.portal import ip_of
@@ -42,17 +37,17 @@ def measures(timeline: Timeline) -> dict[str, Any]:
             under = sum(1 for t in done if any(s.begin <= t <= s.end for s in spans))
             iops[host] = round(under / seconds, 1)
     wrote = [host for host in hosts if acknowledged(timeline, host)]
-    found = {no_lost_writes(host)(timeline).verdict for host in wrote}
-    known = bool(verified) and (Verdict.FAIL in found or Verdict.UNKNOWN not in found)
-    pasts = [history(timeline, host) for host in wrote] if known else []
+    pasts = {host: history(timeline, host) for host in wrote}
+    fates = {fate(timeline, host, past)[0] for host, past in pasts.items()}
+    known = bool(verified) and (Verdict.FAIL in fates or Verdict.UNKNOWN not in fates)
     lost, torn = (sum(len(e[what]) for e in verified) for what in ("lost", "torn"))
     return {
         "stall_ms": stalls,
         "iops": iops,
         "acked_writes": sum(len(acknowledged(timeline, host)) for host in hosts),
         "io_errors": sum(e["status"] != "ok" for e in io),
-        "lost_writes": max(lost, sum(past.lost for past in pasts)) if known else None,
-        "torn_writes": max(torn, sum(past.torn for past in pasts)) if known else None,
+        "lost_writes": max(lost, sum(past.lost for past in pasts.values())) if known else None,
+        "torn_writes": max(torn, sum(past.torn for past in pasts.values())) if known else None,
         "logins": len(timeline.events("login")),
         "address_move_ms": address_moves(timeline),
         "clocks_within_ms": round(array_doubt_ms(timeline), 3),

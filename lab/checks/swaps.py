@@ -1,4 +1,4 @@
-"""A check of a region that several hosts share: the swaps of each cell are one chain."""
+"""A check of a region that several hosts share: the swaps of each slot are one chain."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from lab.timeline import Event, Timeline
 HOSTS = 64
 """A value is a count times so many, plus the number of its host."""
 BLANK = 0
-"""The value of a cell that nobody has written."""
+"""The value of a slot that nobody has written."""
 
 
 @check(sees=("swaps",))
 def swaps_agree(at_least: int = 1) -> Look:
-    """The swaps (COMPARE AND WRITE) of all hosts on each cell are one chain, in order of time.
+    """The swaps (COMPARE AND WRITE) of all hosts on each slot are one chain, in order of time.
 
     No value was replaced by two hosts, none was lost, and no read saw an older value than a read or
     swap that had ended before it. A swap that failed may have been done or not. Each of two hosts
@@ -26,27 +26,27 @@ def swaps_agree(at_least: int = 1) -> Look:
     def look(timeline: Timeline) -> Answer:
         events = timeline.events("swap")
         good = [e for e in events if e["op"] == "swap" and e["status"] == "ok"]
-        cells: dict[int, list[Event]] = defaultdict(list)
+        slots: dict[int, list[Event]] = defaultdict(list)
         for event in events:
             if event["status"] != "other" and (event["op"] == "swap" or event["status"] == "ok"):
-                cells[event["cell"]].append(event)
+                slots[event["slot"]].append(event)
         untold = _untold(events)
         if untold:
             return unknown(f"{_name(untold)} was found, but its host did not report so much.")
-        for cell, of in sorted(cells.items()):
+        for slot, of in sorted(slots.items()):
             wrong = _wrong(of)
             if wrong:
-                return failed(f"Cell {cell}: {wrong}.")
+                return failed(f"Slot {slot}: {wrong}.")
         hosts = {e["where"]: sum(g["where"] == e["where"] for g in good) for e in events}
         done = ", ".join(f"{count} of {host}" for host, count in sorted(hosts.items()))
         if len(hosts) < 2 or min(hosts.values()) < at_least:
             return unknown(f"Swaps: {done or 'none'}; each of two hosts should have {at_least}.")
-        unread = sum(not _read_at_last(of) for of in cells.values())
+        unread = sum(not _read_at_last(of) for of in slots.values())
         if unread:
-            return unknown(f"{unread} cells were not read after the last swap.")
+            return unknown(f"{unread} slots were not read after the last swap.")
         met = sum(e["status"] == "other" for e in events)
         return passed(
-            f"{len(good)} swaps of {len(cells)} shared cells ({done}) are one chain each; "
+            f"{len(good)} swaps of {len(slots)} shared slots ({done}) are one chain each; "
             f"{met} times another host was first."
         )
 
@@ -73,7 +73,7 @@ def _read_at_last(events: Sequence[Event]) -> bool:
 
 
 def _wrong(events: Sequence[Event]) -> str:
-    """What contradicts a chain in the events of one cell; "" if nothing does."""
+    """What contradicts a chain in the events of one slot; "" if nothing does."""
     reads = [e for e in events if e["op"] == "read"]
     for read in reads:
         if isinstance(read["found"], str):
@@ -118,4 +118,4 @@ def _out_of_order(done: Sequence[Event], reads: Sequence[Event], places: dict[in
 
 
 def _name(value: int) -> str:
-    return f"value {value // HOSTS} of host {value % HOSTS}" if value else "the blank cell"
+    return f"value {value // HOSTS} of host {value % HOSTS}" if value else "the blank slot"

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +14,7 @@ from lab.bench.harness import in_sandbox
 from lab.cli import doctor as machine
 from lab.cli.options import Json, Out, ProbeCount, ProbeInterval, Release
 from lab.errors import BadInput
+from lab.folder import RUNS, stamp
 from lab.guest import image as images
 from lab.run import run as runs
 from lab.run.progress import Progress
@@ -65,8 +64,7 @@ def bench_failover(
 
     probing = Probing(probe_interval_ms, probe_count)
     machine.require_for_runs()
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    folder = out or Path("runs") / f"{stamp}-bench-failover"
+    folder = out or RUNS / f"{stamp()}-bench-failover"
     if fault == "power" and probing != Probing():
         raise BadInput("--fault power takes no --probe-interval-ms and no --probe-count")
     measure = power.run if fault == "power" else partial(failover.run, probing=probing)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lab.cli.options import Json
+from lab.folder import RUNS
 from lab.run import desk
 
 _out = Console(highlight=False)
@@ -70,11 +71,11 @@ def plug(name: Cable, run: Run = None, as_json: Json = False) -> None:
 
 def down(run: Run = None) -> None:
     """End the lab; `lab up` then judges it and writes the report."""
-    desk.order(desk.find(run, Path("runs")), "down")
+    desk.order(desk.find(run, RUNS), "down")
 
 
 def _order(command: str, name: str | None, run: Path | None, as_json: bool) -> None:
-    answer = desk.order(desk.find(run, Path("runs")), command, name=name)
+    answer = desk.order(desk.find(run, RUNS), command, name=name)
     if as_json:
         print(json.dumps(answer, indent=1))
     else:

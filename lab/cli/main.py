@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +22,7 @@ from lab.cli.selftest import selftest
 from lab.cli.show import print_results, scenarios_table
 from lab.cli.suite import compare, suite_app
 from lab.errors import BadInput, LabError
+from lab.folder import RUNS, stamp
 from lab.guest import image as images
 from lab.host.initiator import DEFAULT as DEFAULT_INITIATOR
 from lab.run import run as runs
@@ -131,13 +131,13 @@ def _run(
 ) -> int:
     chosen = [scenarios.find(name) for name in names]
     machine.require_for_runs()
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    began = stamp()
     plans: list[runs.Plan] = []
     results: list[dict[str, Any]] = []
     try:
         with Progress("image of " + release) as progress:
             for number, one in enumerate(chosen):
-                folder = _folder(out, stamp, one.name, number, len(chosen))
+                folder = _folder(out, began, one.name, number, len(chosen))
                 plans.append(
                     runs.plan(
                         one, out=folder, topology_name=topology, target=target,
@@ -157,10 +157,10 @@ def _run(
     return runs.exit_code(r["verdict"] for r in results)
 
 
-def _folder(out: Path | None, stamp: str, name: str, number: int, count: int) -> Path:
+def _folder(out: Path | None, began: str, name: str, number: int, count: int) -> Path:
     if out is None:
         several = f"{number + 1}-" if count > 1 else ""
-        return Path("runs") / f"{stamp}-{several}{name}"
+        return RUNS / f"{began}-{several}{name}"
     return out if count == 1 else out / f"{number + 1}-{name}"
 
 

@@ -7,7 +7,6 @@ import json
 import sys
 from argparse import Namespace
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Annotated
@@ -19,12 +18,11 @@ from rich.text import Text
 
 from lab.cli import doctor as machine
 from lab.cli.options import Json
-from lab.errors import BadInput, LabError
-from lab.suite import options, records
+from lab.errors import BadInput
+from lab.suite import by_pytest, options, records
 
 suite_app = typer.Typer(help="The catalogue as a regression suite.", no_args_is_help=True)
 _out = Console(highlight=False)
-_INTERRUPTED = 130
 
 Globs = Annotated[
     list[str] | None, typer.Option("--scenario", help="Names with * and ?, or FILE.py:name.")
@@ -101,38 +99,15 @@ def run(
         seed=seed, resume=resume, out=out,
     )  # fmt: skip
     machine.require_for_runs()
-    if not resume:
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        given.lab_out = str(Path(out or f"runs/{stamp}-suite").absolute())
     suite = options.suite(given)
-    # The folder says which cells there are: pytest goes on with it.
-    argv = [
-        "--pyargs", "lab.suite.test_catalogue", "--resume", str(suite.folder), "-c", "/dev/null",
-        f"--rootdir={suite.folder}", "-p", "no:cacheprovider", "--no-header", "-q", "--tb=short",
-        f"--junitxml={suite.folder}/junit.xml", "--retry", str(retry), "--keep-mib", str(keep_mib),
-        "-o", "junit_family=xunit1",  # the one with properties
-    ]  # fmt: skip
-    argv += ["-x"] if fail_fast else []
-    argv += ["-n", str(workers), "--dist", "worksteal"] if workers > 1 else []
-    argv += ["--ktap"] if ktap else []
-    raise typer.Exit(_pytest(argv, suite, allow_flaky, as_json))
-
-
-def _pytest(argv: list[str], suite: records.Suite, allow_flaky: bool, as_json: bool) -> int:
-    import pytest
-
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        status = pytest.main(argv)
+        status = by_pytest.run(
+            suite, workers, fail_fast=fail_fast, retry=retry, keep_mib=keep_mib, ktap=ktap,
+            allow_flaky=allow_flaky,
+        )  # fmt: skip
     if as_json:
         print((suite.folder / records.SUITE).read_text(), end="")
-    if status == pytest.ExitCode.INTERRUPTED and not any(a == "-x" for a in argv):
-        return _INTERRUPTED
-    outcomes = suite.outcomes()
-    # A test fails because of its cell, or because something else broke.
-    broke = status == 1 and all(one.verdict == "pass" for one in outcomes)
-    if broke or status not in (0, 1, pytest.ExitCode.INTERRUPTED):
-        raise LabError(f"{suite.folder}: pytest ended with status {int(status)}; see above")
-    return records.exit_code(outcomes, allow_flaky)
+    raise typer.Exit(status)
 
 
 def _workers(jobs: str) -> int:

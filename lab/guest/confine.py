@@ -1,8 +1,8 @@
-"""Become a guest's kernel program, shut in its cell. A program; it needs the standard library only.
+"""Become a guest's kernel program, shut in its cage. A program; it needs the standard library only.
 
-    confine.py NODE CELL PROGRAM [ARGUMENT…]
+    confine.py NODE CAGE PROGRAM [ARGUMENT…]
 
-NODE is a process whose user namespace owns the network namespace of the guest. CELL is the folder
+NODE is a process whose user namespace owns the network namespace of the guest. CAGE is the folder
 that becomes the root. What the program is afterwards, for the machine: a process with its own root,
 mounts and processes, as the one user of NODE's user namespace. That is no user of the machine, or
 its ordinary user. It has no capability but CAP_NET_RAW over NODE's network (its cards are packet
@@ -81,11 +81,11 @@ def _enter(node: str) -> None:
     _done(_libc.unshare(_OWN), "make namespaces")
 
 
-def _change_root(cell: str) -> None:
-    """Make the working directory, whose name is `cell`, the root; nothing else stays mounted."""
+def _change_root(cage: str) -> None:
+    """Make the working directory, whose name is `cage`, the root; nothing else stays mounted."""
     # A mount of this namespace's own: those that came with it are locked (mount_namespaces(7)).
-    _mount(".", f"../{cell}", flags=_MS_BIND | _MS_REC)
-    os.chdir(f"../{cell}")
+    _mount(".", f"../{cage}", flags=_MS_BIND | _MS_REC)
+    os.chdir(f"../{cage}")
     # The lab makes files there, for disks that it gives later; only the disks can be written to.
     _mount("none", "luns", flags=_MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID)
     _mount("proc", "proc", "proc", _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
@@ -139,7 +139,7 @@ _ALLOWED = {
 
 
 def _landlock() -> None:
-    """Allow what a kernel does with the files of its cell, no TCP of the machine, and signals to
+    """Allow what a kernel does with the files of its cage, no TCP of the machine, and signals to
     its own processes only; nothing if the machine's kernel has no Landlock."""
     abi = _libc.syscall(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), 1)
     if abi < 1:
@@ -160,7 +160,7 @@ def _landlock() -> None:
     os.close(ruleset)
 
 
-# System calls of x86-64 that a kernel in its cell has no use for. Most need a capability that it
+# System calls of x86-64 that a kernel in its cage has no use for. Most need a capability that it
 # does not have; they are refused at the door, where no fault in them can be used.
 _REFUSED = {
     "adjtimex": 159, "chroot": 161, "acct": 163, "settimeofday": 164, "mount": 165, "umount2": 166,
@@ -212,7 +212,7 @@ def filter_program() -> bytes:
 
 
 def _seccomp() -> None:
-    """Refuse what no kernel in a cell needs; nothing if the machine's kernel has no seccomp."""
+    """Refuse what no kernel in a cage needs; nothing if the machine's kernel has no seccomp."""
     code = filter_program()
     held = ctypes.create_string_buffer(code, len(code))
     program = struct.pack("@HP", len(code) // 8, ctypes.addressof(held))
@@ -230,13 +230,13 @@ def _wait(child: int) -> int:
             return code if code >= 0 else 128 - code
 
 
-def main(node: str, cell: str, argv: list[str]) -> int:
+def main(node: str, cage: str, argv: list[str]) -> int:
     """See the module. Returns the exit status of the program `argv`."""
     # This kernel counts the space between its program and its heap as memory. Address
     # randomisation makes that up to 800 MiB, different at each boot; the table for it filled half
     # of the real memory, and one boot in a hundred failed. Containers may forbid this.
     _libc.personality(ctypes.c_ulong(_ADDR_NO_RANDOMIZE))
-    os.chdir(cell)  # before it has another user's rights
+    os.chdir(cage)  # before it has another user's rights
     _enter(node)
     first = os.fork()
     if first:
@@ -244,21 +244,21 @@ def main(node: str, cell: str, argv: list[str]) -> int:
             _SIGTERM, ctypes.c_void_p(_SIG_IGN)
         )  # a kernel that panics sends it to its group
         return _wait(first)
-    _change_root(cell.rpartition("/")[2])
+    _change_root(cage.rpartition("/")[2])
     _drop_capabilities()
     _landlock()
     _seccomp()
     program = os.fork()
     if program:
         return _wait(program)
-    os.execve(argv[0], argv, _ENVIRONMENT)  # noqa: S606  there is no shell in a cell
+    os.execve(argv[0], argv, _ENVIRONMENT)  # noqa: S606  there is no shell in a cage
 
 
 if __name__ == "__main__":
     try:
         STATUS = main(sys.argv[1], sys.argv[2], sys.argv[3:])
     except OSError as refused:
-        print(f"the guest's cell cannot be made: {refused}", file=sys.stderr)
+        print(f"the guest's cage cannot be made: {refused}", file=sys.stderr)
         STATUS = 1
     sys.stderr.flush()
     os._exit(STATUS)

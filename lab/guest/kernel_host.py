@@ -15,7 +15,7 @@ from lab.commands import LocalProcess, LocalRunner
 from lab.errors import LabError, WaitTimeout
 from lab.evidence import Evidence
 from lab.guest import seed as guest_seed
-from lab.guest.cell import Cell, GuestSpace, own_users
+from lab.guest.cage import Cage, GuestSpace, own_users
 from lab.guest.clock import GuestClock
 from lab.guest.mconsole import mconsole
 from lab.guest.seed import HOST_START, INSIDE, PREFIX
@@ -44,16 +44,16 @@ KERNEL_TROUBLE = re.compile(
 KERNEL_OPTIONS = ("initcall_blacklist=raid6_select_algo", "nohz=off")
 
 
-def kernel_argv(cell: Cell, node: int, name: str, memory_mib: int, options: list[str]) -> list[str]:
-    """The command that starts a kernel in `cell`, with the network of process `node`.
+def kernel_argv(cage: Cage, node: int, name: str, memory_mib: int, options: list[str]) -> list[str]:
+    """The command that starts a kernel in `cage`, with the network of process `node`.
 
-    `name` must be unique among the kernels of the cell.
+    `name` must be unique among the kernels of the cage.
     """
     program = [
         "/usr/bin/linux.uml", f"mem={memory_mib}M", f"umid={name}", "root=/dev/ubda",
         "rootfstype=ext4", "init=/lab-init", *options,
     ]  # fmt: skip
-    return cell.argv(node, program)
+    return cage.argv(node, program)
 
 
 def mac_of(interface: str) -> str:
@@ -107,7 +107,7 @@ class KernelHost(Host):
         `programs` are files for /run/lab (a name may have folders). `nice` is its kernel's nice
         value, if allowed.
         """
-        self._cell, self._keys, self._timeline = space.cell(self.name), keys, timeline
+        self._cage, self._keys, self._timeline = space.cage(self.name), keys, timeline
         self._read = Evidence(timeline, self.name, "console")
         self._console_log = logs / f"{self.name}-console.log"
         self._clock_log = logs / f"{self.name}-clock.log"
@@ -142,10 +142,10 @@ class KernelHost(Host):
         if self._boots:
             self._links("up")
         self._boots += 1
-        self._cell.seed.write_bytes(
+        self._cage.seed.write_bytes(
             guest_seed.pack(self.name, self._addresses, self._start, self._keys, self._programs)
         )
-        (self._cell.work / f"{self._boots - 1}.cow").unlink(missing_ok=True)
+        (self._cage.work / f"{self._boots - 1}.cow").unlink(missing_ok=True)
         devices = [
             f"ubd0=/work/{self._boots}.cow,/image/root.ext4",
             "ubd1r=/seed",
@@ -158,11 +158,11 @@ class KernelHost(Host):
         ]
         options = ["rw", "con=null", "con0=null,fd:1", *KERNEL_OPTIONS, *devices]
         name = f"{self.name}-{self._boots}"
-        argv = kernel_argv(self._cell, self.pid, name, self._memory_mib, options)
+        argv = kernel_argv(self._cage, self.pid, name, self._memory_mib, options)
         self._listening.clear()
         self._initialised, self._trouble = False, []
         self._read.begin()
-        here = LocalRunner(self.name)  # the cell is in the mount namespace of the lab
+        here = LocalRunner(self.name)  # the cage is in the mount namespace of the lab
         self._process = here.start(argv, log=self._console_log, on_line=self._console)
         if self._nice:
             with contextlib.suppress(OSError):
@@ -267,11 +267,11 @@ class KernelHost(Host):
             raise LabError(f"{self.name} has {_UBD_DEVICES - 2} disks and no room for {file}")
         name = f"ubd{chr(ord('a') + free[0])}"
         flag = "c" if shared else ""  # arch/um/drivers/ubd_kern.c, ubd_setup_common
-        path = self._cell.give(file)
+        path = self._cage.give(file)
         try:
             self._tell_kernel(f"config {name}{flag}={path}")
         except LabError:
-            self._cell.take_back(path)
+            self._cage.take_back(path)
             raise
         self._disks[free[0]] = (flag, path)
         return f"/dev/{name}"
@@ -281,8 +281,8 @@ class KernelHost(Host):
         name = device.removeprefix("/dev/")
         self._tell_kernel(f"remove {name}")
         _, path = self._disks.pop(ord(name[-1]) - ord("a"))
-        self._cell.take_back(path)
+        self._cage.take_back(path)
 
     def _tell_kernel(self, command: str) -> None:
-        console = self._cell.work / ".uml" / f"{self.name}-{self._boots}"
+        console = self._cage.work / ".uml" / f"{self.name}-{self._boots}"
         mconsole(self.pid, console, command)

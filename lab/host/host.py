@@ -268,7 +268,7 @@ class LabHost:
                 read_outside(writer, path, self.lab.timeline)
 
     def start_swapping(self) -> Swaps:
-        """Swap the cells that all hosts share on the first disk, by COMPARE AND WRITE.
+        """Swap the slots that all hosts share on the first disk, by COMPARE AND WRITE.
 
         BadInput for a host without a kernel of its own.
         """

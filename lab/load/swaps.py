@@ -1,4 +1,4 @@
-"""A load on a region that several hosts share: each swaps cells by COMPARE AND WRITE."""
+"""A load on a region that several hosts share: each swaps slots by COMPARE AND WRITE."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from lab.evidence import Evidence
 from lab.timeline import Timeline
 from lab.waiting import wait_for
 
-FIRST, CELLS = (48 << 20) // 512, 8
-"""Where on the disk the cells are, in logical blocks: behind the blocks of all other loads."""
+FIRST, SLOTS = (48 << 20) // 512, 8
+"""Where on the disk the slots are, in logical blocks: behind the blocks of all other loads."""
 
 
 class Swaps:
     """The swaps of one host on the disk `device` ("sda"), from start() to stop().
 
-    `number` is this host's, from 1 on; all hosts that share the cells have the same `seed`. Each
+    `number` is this host's, from 1 on; all hosts that share the slots have the same `seed`. Each
     read and each swap becomes a `swap` event; lab.checks.swaps_agree judges those of all hosts.
     """
 
@@ -27,9 +27,9 @@ class Swaps:
         self, runner: Runner, timeline: Timeline, logs: Path, device: str, number: int, seed: int
     ) -> None:
         self._runner, self._timeline = runner, timeline
-        self._log = logs / f"{runner.host}-cells.log"
-        self._argv = ["python3", "/run/lab/cells.py", f"/dev/{device}"]
-        self._argv += [str(n) for n in (FIRST, CELLS, number, seed)]
+        self._log = logs / f"{runner.host}-slots.log"
+        self._argv = ["python3", "/run/lab/slots.py", f"/dev/{device}"]
+        self._argv += [str(n) for n in (FIRST, SLOTS, number, seed)]
         self._evidence = Evidence(timeline, runner.host, "swaps")
         self._begun: list[float] = []
         self._reached: set[str] = set()
@@ -53,9 +53,9 @@ class Swaps:
         self._await("the end of the swaps", lambda: "end" in self._reached, seconds)
 
     def read(self, seconds: float = 60.0) -> None:
-        """Read all cells, after all hosts have stopped, and end the program."""
+        """Read all slots, after all hosts have stopped, and end the program."""
         self._process.send("read")
-        self._await("the last read", lambda: "cells" in self._reached, seconds)
+        self._await("the last read", lambda: "slots" in self._reached, seconds)
         self._evidence.end()
         self._process.close_input()
         self._process.wait(10.0)
@@ -79,12 +79,12 @@ class Swaps:
         if "swaps" in message:
             where = self._runner.host
             self._timeline.extend(
-                {"t": end, "where": where, "kind": "swap", "op": op, "cell": cell, "found": found,
+                {"t": end, "where": where, "kind": "swap", "op": op, "slot": slot, "found": found,
                  "value": value, "start": start, "status": status}
-                for op, cell, found, value, start, end, status in message["swaps"]
+                for op, slot, found, value, start, end, status in message["swaps"]
             )  # fmt: skip
             self._begun += [s[4] for s in message["swaps"] if s[0] == "swap" and s[6] == "ok"]
-        elif "cells" in message:
-            self._reached.add("cells")
+        elif "slots" in message:
+            self._reached.add("slots")
         else:
             self._reached.add(message["swapping"])

@@ -25,7 +25,7 @@ from lab.array.site import GuestSite, Site
 from lab.commands import LocalRunner
 from lab.errors import BadInput, unknown
 from lab.folder import Folder
-from lab.guest.cell import GuestSpace
+from lab.guest.cage import GuestSpace
 from lab.guest.image import Image
 from lab.guest.kernel_host import KernelHost, mac_of
 from lab.guest.seed import guest_program
@@ -161,7 +161,7 @@ class Lab(AbstractContextManager["Lab"]):
 
     def _boot(self, spec: HostSpec, kernel: KernelHost, space: GuestSpace, keys: Keys) -> None:
         programs = {
-            name: guest_program(name) for name in ("scsi", "sessions", "writer.py", "cells.py")
+            name: guest_program(name) for name in ("scsi", "sessions", "writer.py", "slots.py")
         }
         kernel.prepare(
             space, keys, self.timeline, self.folder.logs,

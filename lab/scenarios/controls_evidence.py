@@ -200,7 +200,7 @@ def control_load_killed(lab: Lab) -> Iterable[Check]:
 def control_swaps_killed(lab: Lab) -> Iterable[Check]:
     """The program by which a host swaps blocks that it shares with another is killed."""
     (h1, h2), (first, _) = sharing(lab)
-    _signal(h2.runner, "KILL", "/run/lab/cells.py")
+    _signal(h2.runner, "KILL", "/run/lab/slots.py")
     first.stop()
     first.read()
     h1.stop_and_verify()

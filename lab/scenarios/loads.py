@@ -44,7 +44,7 @@ def large_writes_takeover(lab: Lab) -> Iterable[Check]:
 
 
 def sharing(lab: Lab) -> tuple[list[LabHost], list[Swaps]]:
-    """Two hosts that are logged in and swap the same cells; the first one writes as well."""
+    """Two hosts that are logged in and swap the same slots; the first one writes as well."""
     hosts = lab.some_hosts(2)
     for host in hosts:
         host.login()
@@ -86,7 +86,7 @@ def shared_region_takeover(lab: Lab) -> Iterable[Check]:
     not_for=NO_KERNEL,
     control=fails("swaps_agree", quick=True),
 )
-def control_cell_overwritten(lab: Lab) -> Iterable[Check]:
+def control_slot_overwritten(lab: Lab) -> Iterable[Check]:
     """Blocks that two hosts share are overwritten in the LUN's file, unknown to both."""
     (h1, _), swaps = sharing(lab)
     lab.begin(block_overwritten(lab, FIRST // 8))

@@ -17,7 +17,7 @@ from lab import sandbox
 from lab.array.site import GuestSite
 from lab.commands import LocalRunner, Runner
 from lab.guest import image as release
-from lab.guest.cell import GuestSpace
+from lab.guest.cage import GuestSpace
 from lab.guest.kernel_host import KernelHost
 from lab.guest.ssh import Keys
 from lab.timeline import Timeline

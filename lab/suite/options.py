@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from lab.errors import BadInput
+from lab.folder import RUNS, stamp
 from lab.host import initiator as initiators
 from lab.suite import records
 from lab.suite.cells import Absent, Cell, Selection, choose, names, parse_shard, share, turns
@@ -66,6 +66,5 @@ def suite(given: Any) -> records.Suite:
     mine, absent = cells(given)
     for name in dict.fromkeys(cell.initiator for cell in mine):
         initiators.find(name).require()
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    folder = Path(given.lab_out or f"runs/{stamp}-suite")
+    folder = Path(given.lab_out or RUNS / f"{stamp()}-suite").absolute()
     return records.make(folder, mine, absent, given.lab_seed)

@@ -12,7 +12,7 @@ from lab.run.scenario import scenario
 
 PLACES = [
     *("/", "/proc/1/root", "/proc/self/root", "/proc/1/cwd", "/proc/self/cwd", "/work", "/luns"),
-    *("/image", "/cells", "/root", "/home", "/etc", "/tmp", "/var", "/run", "/sys", "/dev", "/mnt"),
+    *("/image", "/cages", "/root", "/home", "/etc", "/tmp", "/var", "/run", "/sys", "/dev", "/mnt"),
     *("/proc/1/root/root", "/proc/1/root/etc", "/proc/self/root/home", "/proc/self/root/var/tmp"),
     *("/proc/sys", "/proc/1/root/proc/1/root", "/work/../..", "/proc/self/fd"),
 ]
@@ -73,12 +73,12 @@ def looking_out(lab):
 
 
 def probe(guest, folder):
-    """What a program that takes the kernel's place in the cell can do."""
-    cell = getattr(guest, "_cell", None)
-    if cell is None:
+    """What a program that takes the kernel's place in the cage can do."""
+    cage = getattr(guest, "_cage", None)
+    if cage is None:
         return None
-    argv = cell.argv(guest.pid, [str(folder.path), str(Path.home()), sys.executable])
-    program = str(Path(__file__).with_name("cell_probe.py"))
+    argv = cage.argv(guest.pid, [str(folder.path), str(Path.home()), sys.executable])
+    program = str(Path(__file__).with_name("cage_probe.py"))
     argv = [program if one.endswith("confine.py") else one for one in argv]
     said = []
     process = LocalRunner("probe").start(argv, log=folder.logs / "probe.log", on_line=said.append)

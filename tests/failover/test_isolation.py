@@ -2,7 +2,7 @@
 
 A module that root loads into a guest's kernel makes any system call that the kernel's process may
 make. So each guest is looked at three times: from inside by hostfs; from outside, as the machine's
-kernel shows its processes; and by a program that takes the kernel's place in the cell.
+kernel shows its processes; and by a program that takes the kernel's place in the cage.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.cli.selftest import broken_labs
+from lab.suite.selftest import broken_labs
 
 BUSY = "The machine was too busy"
 QUICK = [one.name for one, control in broken_labs() if control.quick]

@@ -3,13 +3,13 @@
 from session_events import event
 
 
-def swap(host, found, value, start, end, status="ok", cell=0):
-    return event(end, f"h{host}", "swap", op="swap", cell=cell, found=found, value=value,
+def swap(host, found, value, start, end, status="ok", slot=0):
+    return event(end, f"h{host}", "swap", op="swap", slot=slot, found=found, value=value,
                  start=start, status=status)  # fmt: skip
 
 
-def look(host, found, start, end, cell=0):
-    return event(end, f"h{host}", "swap", op="read", cell=cell, found=found, value=found,
+def look(host, found, start, end, slot=0):
+    return event(end, f"h{host}", "swap", op="read", slot=slot, found=found, value=found,
                  start=start, status="ok")  # fmt: skip
 
 

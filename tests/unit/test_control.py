@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from lab.checks import FACTORIES
-from lab.cli.selftest import broken_labs, exit_code, markdown
 from lab.errors import BadInput
 from lab.run.control import Caught, Control, blinds, fails
 from lab.scenarios import catalogue
+from lab.suite.selftest import broken_labs, exit_code, markdown
 
 DOCS = Path(__file__).parents[2] / "docs" / "selftest.md"
 

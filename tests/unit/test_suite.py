@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from lab.cli.main import main
-from lab.cli.suite import _pytest, columns
+from lab.cli.suite import columns
 from lab.errors import BadInput, LabError
-from lab.suite import records, reports, running
+from lab.suite import by_pytest, records, reports, running
 from lab.suite.cells import Absent, Cell, Selection, choose, parse_shard, share, turns
 
 CELL = Cell("port-loss", "tgt", "open-iscsi", "trixie")
@@ -114,6 +114,13 @@ def test_exit_codes(suite, verdicts, code):
     assert records.exit_code(suite.outcomes()) == code
 
 
+def ended(suite) -> int:
+    """The exit code of a suite whose cells pytest has run."""
+    return by_pytest.run(
+        suite, 1, fail_fast=False, retry=0, keep_mib=1, ktap=False, allow_flaky=True
+    )
+
+
 @pytest.mark.parametrize(
     ("verdicts", "status", "code"),
     [
@@ -130,9 +137,9 @@ def test_an_error_of_pytest_beside_cells_that_all_passed_is_no_pass(
     monkeypatch.setattr("pytest.main", lambda argv: status)
     if code is None:
         with pytest.raises(LabError, match=f"pytest ended with status {status}"):
-            _pytest([], suite, allow_flaky=True, as_json=False)
+            ended(suite)
     else:
-        assert _pytest([], suite, allow_flaky=True, as_json=False) == code
+        assert ended(suite) == code
 
 
 def test_what_lacked_before_is_not_flaky(suite):

@@ -10,9 +10,12 @@ import time
 import pytest
 from controller_net import needs_namespaces
 
+from lab.controller.announce import REPEAT_S
 from lab.waiting import wait_for
 
 pytestmark = needs_namespaces
+ANNOUNCED_S = REPEAT_S[-1] + 0.2
+"""After so many seconds what was announced is not repeated any more."""
 LISTEN = """
 import json, socket
 raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0806))
@@ -74,7 +77,7 @@ def test_at_the_start_every_address_where_it_is(net_of, control, ear_of):
 def test_at_a_move_from_the_new_port_only(net_of, control, ear_of):
     net = net_of(hold_s=60)
     controller = control(net)
-    time.sleep(2.2)  # those of the start are over
+    time.sleep(ANNOUNCED_S)  # those of the start are over
     ear = ear_of(net)
     net.switch.run("ip link set s1-p1 down")
     controller.until("moved", address=net.vip)
@@ -88,7 +91,7 @@ def test_at_the_return_of_a_carrier_what_stayed_at_the_port(net_of, control, ear
     controller = control(net)
     net.switch.run("ip link set s1-p1 down")
     controller.until("no-port-left")
-    time.sleep(2.2)
+    time.sleep(ANNOUNCED_S)
     ear = ear_of(net)
     net.switch.run("ip link set s1-p1 up")
     wanted = {(net.vip, "p1"), (net.data["p1"], "p1")}

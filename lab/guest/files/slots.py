@@ -1,11 +1,11 @@
-"""Swaps the cells of a region that several hosts share, by COMPARE AND WRITE; runs in a guest.
+"""Swaps the slots of a region that several hosts share, by COMPARE AND WRITE; runs in a guest.
 
-A cell is one logical block. Each step reads a cell and replaces what it holds, if it still holds
+A slot is one logical block. Each step reads a slot and replaces what it holds, if it still holds
 that: so one host only can be the one that replaced a value. Arguments: device, number of the first
-logical block, number of cells, number of this host (1 to 63), seed. Commands on standard input:
-"stop" ends the swapping, "read" reads all cells; end of input ends the program. Output, one JSON
-object per line: {"swapping": "begin"|"end", "t"}, {"swaps": [[op, cell, found, value, start, end,
-status], ...]} about ten times a second, {"cells": n} after the last of a read of all. A swap with
+logical block, number of slots, number of this host (1 to 63), seed. Commands on standard input:
+"stop" ends the swapping, "read" reads all slots; end of input ends the program. Output, one JSON
+object per line: {"swapping": "begin"|"end", "t"}, {"swaps": [[op, slot, found, value, start, end,
+status], ...]} about ten times a second, {"slots": n} after the last of a read of all. A swap with
 status "other" found another value. Times are Unix seconds. Standard library only.
 """
 
@@ -25,11 +25,11 @@ from typing import Any
 
 SIZE = 512
 HEADER = struct.Struct("<8sQQI")
-"""Magic, value, cell, CRC-32 of value, cell and the rest."""
-MAGIC = b"LABCELL1"
+"""Magic, value, slot, CRC-32 of value, slot and the rest."""
+MAGIC = b"LABSLOT1"
 HOSTS = 64
 BLANK = 0
-"""The value of a cell that nobody has written."""
+"""The value of a slot that nobody has written."""
 SG_IO = 0x2285  # include/scsi/sg.h
 TO_DEVICE, FROM_DEVICE = -2, -3
 READ_16, COMPARE_AND_WRITE = 0x88, 0x89  # SBC-3, 5.18 and 5.2
@@ -59,24 +59,24 @@ def say(message: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def make(seed: int, value: int, cell: int) -> bytes:
-    """What a cell with this value holds."""
-    body = (struct.pack("<QQQ", seed, value, cell) * SIZE)[: SIZE - HEADER.size]
-    return HEADER.pack(MAGIC, value, cell, _check(value, cell, body)) + body
+def make(seed: int, value: int, slot: int) -> bytes:
+    """What a slot with this value holds."""
+    body = (struct.pack("<QQQ", seed, value, slot) * SIZE)[: SIZE - HEADER.size]
+    return HEADER.pack(MAGIC, value, slot, _check(value, slot, body)) + body
 
 
-def _check(value: int, cell: int, body: bytes) -> int:
-    return zlib.crc32(body, zlib.crc32(struct.pack("<QQ", value, cell)))
+def _check(value: int, slot: int, body: bytes) -> int:
+    return zlib.crc32(body, zlib.crc32(struct.pack("<QQ", value, slot)))
 
 
-def parse(data: bytes, cell: int) -> int | str:
-    """The value of a cell, or "torn" or "misplaced"."""
+def parse(data: bytes, slot: int) -> int | str:
+    """The value of a slot, or "torn" or "misplaced"."""
     if not any(data):
         return BLANK
     magic, value, of, check = HEADER.unpack_from(data)
     if magic != MAGIC or check != _check(value, of, data[HEADER.size :]):
         return "torn"
-    return value if of == cell else "misplaced"
+    return value if of == slot else "misplaced"
 
 
 class Disk:
@@ -122,10 +122,10 @@ class Disk:
 
 
 class Swapper:
-    """One host's swaps of the cells."""
+    """One host's swaps of the slots."""
 
-    def __init__(self, disk: Disk, first: int, cells: int, host: int, seed: int) -> None:
-        self.disk, self.first, self.cells = disk, first, cells
+    def __init__(self, disk: Disk, first: int, slots: int, host: int, seed: int) -> None:
+        self.disk, self.first, self.slots = disk, first, slots
         self.host, self.seed, self.count = host, seed, 0
         self.report: list[list[Any]] = []
 
@@ -134,7 +134,7 @@ class Swapper:
         choose, reported = random.Random(self.seed * HOSTS + self.host).randrange, time.time()
         say({"swapping": "begin", "t": time.time()})
         while True:
-            self.step(choose(self.cells))
+            self.step(choose(self.slots))
             now = time.time()
             if now - reported > REPORT_SECONDS:
                 self.flush()
@@ -144,26 +144,26 @@ class Swapper:
         self.flush()
         say({"swapping": "end", "t": time.time()})
 
-    def step(self, cell: int) -> None:
-        """Read a cell, and replace its value."""
-        status, found, data = self.look(cell)
+    def step(self, slot: int) -> None:
+        """Read a slot, and replace its value."""
+        status, found, data = self.look(slot)
         if status != "ok" or not isinstance(found, int):
             time.sleep(0.05)
             return
         self.count += 1
         value = self.count * HOSTS + self.host
         start = time.time()
-        status = self.disk.swap(self.first + cell, data, make(self.seed, value, cell))
-        self.report.append(["swap", cell, found, value, start, time.time(), status])
+        status = self.disk.swap(self.first + slot, data, make(self.seed, value, slot))
+        self.report.append(["swap", slot, found, value, start, time.time(), status])
 
-    def look(self, cell: int) -> tuple[str, int | str, bytes]:
-        """Read a cell: the status, its value, and its content."""
+    def look(self, slot: int) -> tuple[str, int | str, bytes]:
+        """Read a slot: the status, its value, and its content."""
         start = time.time()
-        status, data = self.disk.read(self.first + cell)
-        found = parse(data, cell)
+        status, data = self.disk.read(self.first + slot)
+        found = parse(data, slot)
         if status == "ok" and isinstance(found, int) and found:
-            found = found if data == make(self.seed, found, cell) else "torn"
-        self.report.append(["read", cell, found, found, start, time.time(), status])
+            found = found if data == make(self.seed, found, slot) else "torn"
+        self.report.append(["read", slot, found, found, start, time.time(), status])
         return status, found, data
 
     def flush(self) -> None:
@@ -180,10 +180,10 @@ def main() -> None:
     swapper.until_told()
     for line in sys.stdin:
         if line.strip() == "read":
-            for cell in range(swapper.cells):
-                swapper.look(cell)
+            for slot in range(swapper.slots):
+                swapper.look(slot)
             swapper.flush()
-            say({"cells": swapper.cells})
+            say({"slots": swapper.slots})
 
 
 if __name__ == "__main__":

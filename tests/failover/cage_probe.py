@@ -1,6 +1,6 @@
-"""Goes into a cell as a guest's kernel does, but stays itself, and tries everything; prints JSON.
+"""Goes into a cage as a guest's kernel does, but stays itself, and tries everything; prints JSON.
 
-Its arguments are those of lab/guest/confine.py; those after the cell are paths of the machine.
+Its arguments are those of lab/guest/confine.py; those after the cage are paths of the machine.
 """
 
 import ctypes

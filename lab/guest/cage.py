@@ -1,7 +1,7 @@
-"""Cells: what a guest's kernel process can reach of this machine, and nothing else.
+"""Cages: what a guest's kernel process can reach of this machine, and nothing else.
 
-A cell is a root of the guest's own: the kernel program, its own disks, four devices. Only `/work`
-can be written to, and the disks that it is given. Nothing in a cell is trusted: the lab writes to
+A cage is a root of the guest's own: the kernel program, its own disks, four devices. Only `/work`
+can be written to, and the disks that it is given. Nothing in a cage is trusted: the lab writes to
 no path that a guest could have made a link. The process itself is shut in by lab/guest/confine.py.
 """
 
@@ -50,8 +50,8 @@ def own_users() -> list[str]:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """The cell of one guest. `root` is its root folder; `seed` is the file that it has as /seed.
+class Cage:
+    """The cage of one guest. `root` is its root folder; `seed` is the file that it has as /seed.
 
     `lent` gets the files that guests may write to now.
     """
@@ -66,7 +66,7 @@ class Cell:
         return self.root / "work"
 
     def argv(self, node: int, program: list[str]) -> list[str]:
-        """The command that runs `program` in the cell, in the network of process `node`.
+        """The command that runs `program` in the cage, in the network of process `node`.
 
         `node` must have been started with own_users().
         """
@@ -94,7 +94,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class GuestSpace:
-    """Where the cells of a run's guests are: a folder in memory."""
+    """Where the cages of a run's guests are: a folder in memory."""
 
     image: Image
     folder: Path
@@ -118,12 +118,12 @@ class GuestSpace:
                 f"{image.root}: guests cannot read it; build it again: "
                 f"lab image build {image.release} --fresh"
             )
-        folder = work / "cells"
+        folder = work / "cages"
         folder.mkdir()
         return cls(image, folder)
 
-    def cell(self, name: str) -> Cell:
-        """Make the cell of the guest `name`."""
+    def cage(self, name: str) -> Cage:
+        """Make the cage of the guest `name`."""
         root, seed = self.folder / name, self.folder / f"{name}.seed"
         root.mkdir()
         sandbox.mount_tmpfs(root)
@@ -148,7 +148,7 @@ class GuestSpace:
         sandbox.mount_tmpfs(root / "luns")
         sandbox.share(root / "luns")
         sandbox.make_read_only(root)
-        return Cell(root, seed, self.lent)
+        return Cage(root, seed, self.lent)
 
     def close(self) -> None:
         """Take back what guests could write to, when they have ended."""
