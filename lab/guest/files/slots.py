@@ -148,7 +148,7 @@ class Swapper:
         """Read a slot, and replace its value."""
         status, found, data = self.look(slot)
         if status != "ok" or not isinstance(found, int):
-            time.sleep(0.05)
+            time.sleep(0.05)  # a dead disk fails every read at once
             return
         self.count += 1
         value = self.count * HOSTS + self.host
